@@ -1,0 +1,1 @@
+"""The client of cosmos-triton: gRPC, typed results, no torch."""
