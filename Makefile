@@ -1,0 +1,61 @@
+# `make help` lists the verbs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# torch is installed first and pinned: any later requirement that it meets then leaves it alone.
+TORCH ?= torch==2.13.0
+
+CHECKPOINTS ?= checkpoints/tiny
+PROFILE ?= cpu
+
+.PHONY: help system setup demo test test-slow check format engines serve generate clean
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+system:  ## install the system packages that are needed (Debian, Ubuntu; uses sudo unless root)
+	@deploy/install-system-packages
+
+setup: $(VENV)/.installed  ## make .venv with everything for laptops: server, export, tests
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --editable ".[serve,export,local,dev]"
+	@touch $@
+
+checkpoints/tiny/.complete: | setup
+	$(BIN)/cosmos-triton init-random --size tiny --checkpoint-dir checkpoints/tiny
+	$(BIN)/python -m export --checkpoint checkpoints/tiny --onnx-only
+	@touch $@
+
+demo: checkpoints/tiny/.complete  ## a clip through a real tritonserver: demo/world.mp4 and demo/world.png
+	$(BIN)/cosmos-triton demo --checkpoint-dir checkpoints/tiny --output-folder demo
+
+test: setup  ## all tests that need no GPU, a real tritonserver included
+	$(BIN)/pytest -m "not gpu and not slow"
+
+test-slow: setup  ## the slow tests too
+	$(BIN)/pytest -m "not gpu"
+
+check: setup  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: setup  ## run the server: make serve CHECKPOINTS=checkpoints/tiny PROFILE=cpu
+	$(BIN)/cosmos-triton serve --checkpoint-dir $(CHECKPOINTS) --profile $(PROFILE)
+
+generate: setup  ## send one clip to a running server: make generate INPUT=clip.mp4 OUTPUT=world.mp4
+	$(BIN)/cosmos-client generate --input $(INPUT) --output $(OUTPUT)
+
+clean:  ## remove what the verbs made, .venv excepted
+	rm -rf demo checkpoints/tiny .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,8 @@
+"""media_encoder: 33 frames in; an MP4 and the finished report out."""
+
+from cosmos_triton.serving.adapter import StageModel
+from cosmos_triton.serving.stages.media import MediaEncoder
+
+
+class TritonPythonModel(StageModel):
+    stage = MediaEncoder

@@ -1,0 +1,36 @@
+"""Exceptions → what the client is told.
+
+A failure raised on purpose (`CosmosError`) is answered with its own sentence and code. Anything
+else is ours: the log gets the trace, the client a short INTERNAL without paths.
+"""
+
+import logging
+from typing import Any
+
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+
+from cosmos_triton.errors import Cancelled, CosmosError, InvalidInput, Unavailable
+
+_log = logging.getLogger(__name__)
+
+
+def error_response(error: BaseException, stage: str) -> Any:
+    """The response that reports `error` from `stage`."""
+    return pb_utils.InferenceResponse(output_tensors=[], error=triton_error(error, stage))
+
+
+def triton_error(error: BaseException, stage: str) -> Any:
+    """The TritonError for `error`; unexpected ones are logged with their trace."""
+    match error:
+        case InvalidInput():
+            code = pb_utils.TritonError.INVALID_ARG
+        case Unavailable():
+            code = pb_utils.TritonError.UNAVAILABLE
+        case Cancelled():
+            code = pb_utils.TritonError.CANCELLED
+        case _:
+            _log.error("%s failed", stage, exc_info=error)
+            code = pb_utils.TritonError.INTERNAL
+    if isinstance(error, CosmosError):
+        return pb_utils.TritonError(str(error), code)
+    return pb_utils.TritonError(f"{stage} failed; the server's log has the details", code)

@@ -1,0 +1,148 @@
+"""ar_sampler: requests ⇄ the engine.
+
+A checkpoint folder may hold a base model, a Video2World model, or both; each has an engine of its
+own. A request with a text context goes to the Video2World engine, one without to the base engine.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cosmos_triton.architectures import AutoregressiveArchitecture
+from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.errors import CheckpointError, InvalidInput, Unavailable
+from cosmos_triton.geometry import latent_frames
+from cosmos_triton.networks.autoregressive import build
+from cosmos_triton.sampling.engine import Engine, EngineSettings, Generation, GenerationRequest
+from cosmos_triton.sampling.parameters import SamplingParameters
+from cosmos_triton.serving import report as reports
+from cosmos_triton.serving.metrics import Metrics
+from cosmos_triton.serving.settings import StageSettings
+from cosmos_triton.serving.values import from_bytes, integer, number, to_bytes
+
+if TYPE_CHECKING:
+    from cosmos_triton.serving.deferred import Reply
+
+STAGE = "ar_sampler"
+_MICROSECONDS = 1e-6
+
+
+class Sampler:
+    """The engines of one ar_sampler instance."""
+
+    def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
+        folder = CheckpointFolder(settings.checkpoint_dir)
+        self._engines: dict[bool, Engine] = {}
+        for video2world in (False, True):
+            try:
+                component = folder.autoregressive(video2world=video2world)
+            except CheckpointError as missing:
+                reason = missing
+                continue
+            self._engines[video2world] = _start_engine(component, settings)
+        if not self._engines:
+            raise reason
+
+    def submit(
+        self, inputs: Mapping[str, NDArray[Any]], reply: "Reply", request_id: str, timeout_us: int
+    ) -> None:
+        """Hand one request to its engine; `reply` is answered when the video is done.
+
+        Args:
+            inputs: the model's tensors; `cancel_id` alone withdraws another request.
+            reply: where the answer goes, exactly once.
+            request_id: Triton's id of the request; the one `cancel_id` refers to.
+            timeout_us: the request's own time limit in microseconds; 0 for none.
+        """
+        cancel_id = to_bytes(inputs, "cancel_id")
+        if cancel_id is not None:
+            found = [engine.cancel(cancel_id.decode()) for engine in self._engines.values()]
+            reply.result({"report": from_bytes(reports.dump({"cancelled": any(found)}))})
+            return
+        if "context_tokens" not in inputs:
+            raise InvalidInput("context_tokens is missing")
+        text = inputs.get("text_embeddings")
+        engine = self._engine(video2world=text is not None)
+        parameters = _parameters(inputs, engine.architecture)
+        frames = integer(inputs, "num_input_frames") or 9
+        before = reports.parse(to_bytes(inputs, "report"))
+        began = time.time()
+
+        def done(outcome: Generation | BaseException) -> None:
+            if isinstance(outcome, BaseException):
+                reply.error(outcome)
+                return
+            section = _section(outcome, engine.architecture, parameters)
+            report = reports.add_stage(before, STAGE, section, began, time.time())
+            reply.result(
+                {"tokens": outcome.tokens.astype(np.int32), "report": from_bytes(reports.dump(report))}
+            )
+
+        engine.submit(
+            GenerationRequest(
+                id=request_id,
+                context_tokens=inputs["context_tokens"][: latent_frames(frames)],
+                text_context=None if text is None else torch.from_numpy(text.copy()),
+                parameters=parameters,
+                deadline_s=timeout_us * _MICROSECONDS if timeout_us else None,
+            ),
+            done,
+        )
+
+    def close(self) -> None:
+        """Stop the engines; videos that run are answered with an error."""
+        for engine in self._engines.values():
+            engine.stop()
+
+    def _engine(self, *, video2world: bool) -> Engine:
+        if video2world not in self._engines:
+            kind = "Video2World" if video2world else "base"
+            raise Unavailable(f"this server has no {kind} model in its checkpoint folder")
+        return self._engines[video2world]
+
+
+def _start_engine(component: Any, settings: StageSettings) -> Engine:
+    dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
+    network = build(component.architecture, component.tensors, dtype=dtype, device=settings.device)
+    engine = Engine(
+        network,
+        EngineSettings(
+            max_videos=settings.integer("max_videos", 8), max_queue=settings.integer("max_queue", 32)
+        ),
+    )
+    engine.start()
+    return engine
+
+
+def _parameters(
+    inputs: Mapping[str, NDArray[Any]], architecture: AutoregressiveArchitecture
+) -> SamplingParameters:
+    temperature = number(inputs, "temperature")
+    top_p = number(inputs, "top_p")
+    return SamplingParameters(
+        seed=integer(inputs, "seed") or 0,
+        temperature=architecture.recommended_temperature if temperature is None else temperature,
+        top_p=architecture.recommended_top_p if top_p is None else top_p,
+    )
+
+
+def _section(
+    generation: Generation, architecture: AutoregressiveArchitecture, parameters: SamplingParameters
+) -> reports.Report:
+    return {
+        "model": architecture.name,
+        "seed": parameters.seed,
+        "temperature": parameters.temperature,
+        "top_p": parameters.top_p,
+        "autoregressive": {
+            "tokens": generation.tokens_generated,
+            "passes": generation.passes,
+            "queue_seconds": round(generation.queue_seconds, 4),
+            "prefill_seconds": round(generation.prefill_seconds, 4),
+            "decode_seconds": round(generation.decode_seconds, 4),
+        },
+    }
