@@ -24,7 +24,9 @@ def config(name: str) -> ModelConfig:
 
 
 def tensors(declared) -> dict[str, tuple[str, tuple[int, ...], bool]]:
-    return {t.name: (DataType.Name(t.data_type), tuple(t.dims), getattr(t, "optional", False)) for t in declared}
+    return {
+        t.name: (DataType.Name(t.data_type), tuple(t.dims), getattr(t, "optional", False)) for t in declared
+    }
 
 
 def test_the_folder_holds_the_stages_and_ensembles_of_the_launcher() -> None:

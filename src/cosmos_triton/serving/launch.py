@@ -212,7 +212,9 @@ class Server:
         deadline = time.monotonic() + timeout_s
         while not self.ready():
             if self.process.poll() is not None:
-                raise ConfigurationError(f"tritonserver ended with code {self.process.returncode}; see its log")
+                raise ConfigurationError(
+                    f"tritonserver ended with code {self.process.returncode}; see its log"
+                )
             if time.monotonic() > deadline:
                 raise ConfigurationError(f"tritonserver was not ready after {timeout_s:g} s; see its log")
             time.sleep(0.1)

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.errors import CheckpointError, InvalidInput, Unavailable
+from cosmos_triton.errors import InvalidInput, Unavailable
 from cosmos_triton.geometry import latent_frames
 from cosmos_triton.networks.autoregressive import build
 from cosmos_triton.sampling.engine import Engine, EngineSettings, Generation, GenerationRequest
 from cosmos_triton.sampling.parameters import SamplingParameters
+from cosmos_triton.serving import catalog
 from cosmos_triton.serving import report as reports
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.settings import StageSettings
@@ -32,20 +33,19 @@ _MICROSECONDS = 1e-6
 
 
 class Sampler:
-    """The engines of one ar_sampler instance."""
+    """The engines of one ar_sampler instance.
+
+    Parameters: `base_model` and `video2world_model` name the model where the checkpoint folder holds
+    several of a kind; `max_videos` and `max_queue` bound the videos that run and wait.
+    """
 
     def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
-        folder = CheckpointFolder(settings.checkpoint_dir)
-        self._engines: dict[bool, Engine] = {}
-        for video2world in (False, True):
-            try:
-                component = folder.autoregressive(video2world=video2world)
-            except CheckpointError as missing:
-                reason = missing
-                continue
-            self._engines[video2world] = _start_engine(component, settings)
-        if not self._engines:
-            raise reason
+        models = catalog.autoregressive_models(
+            CheckpointFolder(settings.checkpoint_dir),
+            base=settings.text("base_model", ""),
+            video2world=settings.text("video2world_model", ""),
+        )
+        self._engines = {kind: _start_engine(component, settings) for kind, component in models.items()}
 
     def submit(
         self, inputs: Mapping[str, NDArray[Any]], reply: "Reply", request_id: str, timeout_us: int

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.guardrails.prompts import decode_prompt
+from cosmos_triton.guardrails import decode_prompt
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import StageResult
@@ -20,9 +20,9 @@ class TextTokenizer:
     def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
         from transformers import AutoTokenizer
 
-        encoder = CheckpointFolder(settings.checkpoint_dir).text_encoder()
-        self._max_tokens = encoder.architecture.max_tokens
-        self._tokenizer = AutoTokenizer.from_pretrained(encoder.directory, local_files_only=True)
+        folder = CheckpointFolder(settings.checkpoint_dir)
+        self._max_tokens = folder.text_encoder().architecture.max_tokens
+        self._tokenizer = AutoTokenizer.from_pretrained(folder.text_tokenizer(), local_files_only=True)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:
         """`prompt` BYTES [1] → `input_ids`, `attention_mask` INT32 [512]."""

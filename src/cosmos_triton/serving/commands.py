@@ -1,0 +1,186 @@
+"""`cosmos-triton serve` and `cosmos-triton demo`."""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.serving.launch import (
+    ENSEMBLES,
+    ServerSettings,
+    assemble_backends,
+    command,
+    environment,
+    find_installation,
+    serving,
+)
+
+_REPOSITORY = Path(__file__).parents[3] / "model_repository"
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommands."""
+    _register_serve(subparsers)
+    _register_demo(subparsers)
+
+
+def _register_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="run tritonserver over the model repository",
+        description="Run tritonserver with the ensembles that the checkpoint folder can serve.",
+        epilog="example: cosmos-triton serve --checkpoint-dir checkpoints/tiny --profile cpu",
+    )
+    _add_common(parser)
+    parser.add_argument(
+        "--profile", default="default", choices=("default", "torch", "cpu"), help="%(choices)s"
+    )
+    parser.add_argument(
+        "--ensemble",
+        action="append",
+        choices=ENSEMBLES,
+        help="serve only this one (repeatable); default: all that the checkpoints allow",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument("--http-port", type=int, default=8000, help="default %(default)s")
+    parser.add_argument("--grpc-port", type=int, default=8001, help="default %(default)s")
+    parser.add_argument("--metrics-port", type=int, default=8002, help="default %(default)s")
+    parser.add_argument(
+        "--exit-timeout-s", type=int, default=300, help="how long a stopping server waits for running videos"
+    )
+    parser.add_argument("extra", nargs="*", help="further tritonserver arguments, after --")
+    parser.set_defaults(run=serve)
+
+
+def _register_demo(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        help="one clip through a real server on the CPU, start to finish",
+        description="Make a sample clip, start tritonserver (profile cpu), send the clip with cosmos-client, "
+        "write world.mp4 and a contact sheet world.png, stop the server.",
+    )
+    _add_common(parser)
+    parser.add_argument("--output-folder", type=Path, default=Path("demo"), help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.set_defaults(run=demo)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint-dir", type=Path, required=True, help="folder of checkpoints")
+    parser.add_argument(
+        "--model-repository",
+        type=Path,
+        default=_REPOSITORY,
+        help="folder of Triton models (default %(default)s)",
+    )
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Become tritonserver, after checking what the checkpoints can serve."""
+    settings = ServerSettings(
+        model_repository=arguments.model_repository,
+        checkpoint_dir=arguments.checkpoint_dir,
+        profile=arguments.profile,
+        ensembles=tuple(arguments.ensemble or servable_ensembles(arguments.checkpoint_dir)),
+        host=arguments.host,
+        http_port=arguments.http_port,
+        grpc_port=arguments.grpc_port,
+        metrics_port=arguments.metrics_port,
+        exit_timeout_s=arguments.exit_timeout_s,
+        extra=tuple(arguments.extra),
+    )
+    installation = find_installation()
+    scratch = Path(tempfile.mkdtemp(prefix="cosmos-triton-"))
+    backends = assemble_backends(installation, scratch / "backends")
+    line = command(settings, installation, backends)
+    print(
+        f"serving {', '.join(settings.ensembles)} on gRPC {settings.host}:{settings.grpc_port}",
+        file=sys.stderr,
+    )
+    os.execve(line[0], line, environment(settings, installation))
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """The whole path once; prints where the results are."""
+    import av
+    import numpy as np
+
+    from cosmos_triton.media import contact_sheet, decode_media, encode_mp4, synthetic_clip
+
+    folder: Path = arguments.output_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    clip, world, sheet, report, log = (
+        folder / name for name in ("input.mp4", "world.mp4", "world.png", "report.json", "server.log")
+    )
+    clip.write_bytes(encode_mp4(synthetic_clip()))
+    http, grpc, metrics = free_ports(3)
+    settings = ServerSettings(
+        model_repository=arguments.model_repository,
+        checkpoint_dir=arguments.checkpoint_dir,
+        profile="cpu",
+        ensembles=("cosmos_base",),
+        http_port=http,
+        grpc_port=grpc,
+        metrics_port=metrics,
+        exit_timeout_s=10,
+    )
+    began = time.monotonic()
+    _say(f"starting tritonserver (log: {log})")
+    with log.open("wb") as log_file, serving(settings, log_file) as server:
+        _say(f"ready after {time.monotonic() - began:.1f} s; sending {clip} with cosmos-client")
+        client = [sys.executable, "-m", "cosmos_client", "generate", "--url", server.grpc_url]
+        options = ["--input", str(clip), "--output", str(world), "--save-report", str(report)]
+        done = subprocess.run([*client, *options, "--seed", str(arguments.seed)], stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise ConfigurationError(f"cosmos-client ended with code {done.returncode}; see {log}")
+    told = json.loads(report.read_text())
+    context = decode_media(clip.read_bytes()).frames
+    with av.open(str(world)) as container:
+        frames = np.stack(
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], dtype=np.uint8
+        )
+    title = f"{told['model']} model, seed {told['seed']}, {told['seconds']['total']:.1f} s"
+    contact_sheet(context, frames, title=title).save(sheet)
+    _say(f"done in {time.monotonic() - began:.1f} s; the server is stopped")
+    print(world)
+    print(sheet)
+    return 0
+
+
+def servable_ensembles(checkpoint_dir: Path) -> list[str]:
+    """The ensembles whose checkpoints are in the folder; says on stderr which are left out, and why.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    from cosmos_triton.checkpoints.folder import CheckpointFolder
+    from cosmos_triton.serving.catalog import servable_ensembles as servable
+
+    served, reasons = servable(CheckpointFolder(checkpoint_dir))
+    for ensemble, reason in reasons.items():
+        _say(f"not serving {ensemble}: {reason}")
+    if not served:
+        raise ConfigurationError(f"{checkpoint_dir} holds no model that can be served")
+    return served
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

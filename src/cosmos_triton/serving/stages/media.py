@@ -1,0 +1,69 @@
+"""media_decoder and media_encoder: the two ends of every ensemble."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.errors import InvalidInput
+from cosmos_triton.media import MediaLimits, context_frames, decode_media, encode_mp4
+from cosmos_triton.serving import catalog
+from cosmos_triton.serving.metrics import Metrics
+from cosmos_triton.serving.settings import StageSettings
+from cosmos_triton.serving.stages import StageResult
+from cosmos_triton.serving.values import from_bytes, integer, to_bytes
+
+
+class MediaDecoder:
+    """Decodes within limits, takes the frames asked for, resizes and crops them."""
+
+    def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
+        models = catalog.autoregressive_models(CheckpointFolder(settings.checkpoint_dir))
+        self._geometry = catalog.geometry(models)
+        self._limits = MediaLimits()
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:
+        """`media` BYTES [1] → `frames` FP32 [3,9,H,W] in [-1, 1], `used_input_frames` INT32 [1]."""
+        data = to_bytes(inputs, "media")
+        if data is None:
+            raise InvalidInput("media is missing")
+        media = decode_media(data, num_input_frames=integer(inputs, "num_input_frames"), limits=self._limits)
+        frames = context_frames(media.frames, self._geometry.height, self._geometry.width)
+        section = {
+            "input": {
+                "kind": media.kind,
+                "width": media.width,
+                "height": media.height,
+                "frames": media.source_frames,
+                "used_frames": media.num_input_frames,
+            }
+        }
+        return StageResult(
+            {
+                "frames": frames.numpy(),
+                "used_input_frames": np.array([media.num_input_frames], dtype=np.int32),
+            },
+            section,
+        )
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class MediaEncoder:
+    """Writes the MP4 and closes the report."""
+
+    def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
+        pass
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:
+        """`frames` UINT8 [33,H,W,3] → `video` BYTES [1]."""
+        frames = inputs["frames"]
+        count, height, width, _ = frames.shape
+        section = {"output": {"frames": count, "width": width, "height": height}}
+        return StageResult({"video": from_bytes(encode_mp4(frames))}, section, last=True)
+
+    def close(self) -> None:
+        """Nothing to release."""
