@@ -1,0 +1,137 @@
+"""The causal convolutional trunk shared by the discrete and the continuous tokenizer.
+
+Encoder and decoder are diffusers' CosmosEncoder3d and CosmosDecoder3d with two parts replaced by
+equal ones that export cleanly: the wavelet patching by one constant matrix (`haar`), and spatial
+attention by one call per latent frame, which divides the memory of its scores by the number of
+frames.
+"""
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
+    CosmosCausalAttention,
+    CosmosCausalConv3d,
+    CosmosDecoder3d,
+    CosmosEncoder3d,
+)
+from torch import Tensor, nn
+
+from cosmos_triton.architectures import TokenizerArchitecture
+from cosmos_triton.networks.haar import HaarPatcher, HaarUnpatcher
+from cosmos_triton.networks.loading import Renames
+
+ENCODER_PREFIXES = ("encoder.", "quant_conv.")
+DECODER_PREFIXES = ("decoder.", "post_quant_conv.")
+
+
+class PerFrameSpatialAttention:
+    """Single-head attention over the positions of each frame, one frame after the other."""
+
+    def __call__(
+        self, attn: CosmosCausalAttention, hidden_states: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        batch, _, frames, height, width = hidden_states.shape
+        normed = attn.norm(hidden_states)
+        query, key, value = (
+            # [B, C, T, H, W] -> [B T, 1, H W, C]
+            project(normed).permute(0, 2, 3, 4, 1).flatten(2, 3).flatten(0, 1).unsqueeze(1)
+            for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        attended = torch.cat(
+            [
+                F.scaled_dot_product_attention(query[i : i + 1], key[i : i + 1], value[i : i + 1])
+                for i in range(batch * frames)
+            ]
+        )
+        # [B T, 1, H W, C] -> [B, C, T, H, W]
+        grid = attended.reshape(batch, frames, height, width, -1).permute(0, 4, 1, 2, 3)
+        output: Tensor = hidden_states + attn.to_out[0](grid)
+        return output
+
+
+def build_encoder(architecture: TokenizerArchitecture) -> CosmosEncoder3d:
+    """[B, 3, T, H, W] in [-1, 1] -> [B, z_channels, t, h, w]."""
+    widths = [architecture.channels, *_level_widths(architecture)]
+    encoder = CosmosEncoder3d(
+        out_channels=architecture.z_channels,
+        block_out_channels=tuple(widths),
+        num_resnet_blocks=architecture.residual_blocks,
+        attention_resolutions=architecture.attention_resolutions,
+        resolution=architecture.resolution,
+        patch_size=architecture.patch_size,
+        spatial_compression_ratio=architecture.spatial_compression,
+        temporal_compression_ratio=architecture.temporal_compression,
+    )
+    encoder.patch_embed = HaarPatcher(architecture.patch_size)  # type: ignore[assignment]
+    _unroll_spatial_attention(encoder)
+    return encoder
+
+
+def build_decoder(architecture: TokenizerArchitecture) -> CosmosDecoder3d:
+    """[B, z_channels, t, h, w] -> [B, 3, T, H, W]."""
+    widths = [*_level_widths(architecture), architecture.channels * architecture.channel_multipliers[-1]]
+    decoder = CosmosDecoder3d(
+        in_channels=architecture.z_channels,
+        block_out_channels=tuple(widths),
+        num_resnet_blocks=architecture.residual_blocks,
+        attention_resolutions=architecture.attention_resolutions,
+        resolution=architecture.resolution,
+        patch_size=architecture.patch_size,
+        spatial_compression_ratio=architecture.spatial_compression,
+        temporal_compression_ratio=architecture.temporal_compression,
+    )
+    decoder.unpatch_embed = HaarUnpatcher(architecture.patch_size)  # type: ignore[assignment]
+    _unroll_spatial_attention(decoder)
+    return decoder
+
+
+def pointwise(in_channels: int, out_channels: int) -> CosmosCausalConv3d:
+    """The 1x1x1 convolution on either side of the latent."""
+    return CosmosCausalConv3d(in_channels, out_channels, kernel_size=1, padding=0)
+
+
+def renames(architecture: TokenizerArchitecture) -> Renames:
+    """Published names (`encoder.down.0.block.0.conv1.0.conv3d.weight`) → diffusers' names."""
+    levels = len(architecture.channel_multipliers)
+    return (
+        (r"\.conv3d\.", "."),
+        (r"\.(conv_in|conv_out|conv1|conv2)\.0\.", r".\1.conv_s."),
+        (r"\.(conv_in|conv_out|conv1|conv2)\.1\.", r".\1.conv_t."),
+        (r"^encoder\.down\.(\d+)\.", r"encoder.down_blocks.\1."),
+        # The published decoder counts its levels from the finest, diffusers from the coarsest.
+        *((rf"^decoder\.up\.{i}\.", f"decoder.up_blocks.{levels - 1 - i}.") for i in range(levels)),
+        (r"\.block\.(\d+)\.", r".resnets.\1."),
+        (r"\.downsample\.", ".downsamplers.0."),
+        (r"\.upsample\.", ".upsamplers.0."),
+        (r"\.nin_shortcut\.", ".conv_shortcut."),
+        (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
+        (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
+        (r"\.mid\.attn_1\.0\.", ".mid_block.attentions.0."),
+        (r"\.mid\.attn_1\.1\.", ".mid_block.temp_attentions.0."),
+        (r"\.(q|k|v)\.(weight|bias)$", r".to_\1.\2"),
+        (r"\.proj_out\.", ".to_out.0."),
+    )
+
+
+def to_uint8(video: Tensor) -> Tensor:
+    """Pixels as they are written to a file.
+
+    Args:
+        video: [1, 3, T, H, W] in [-1, 1]; values outside are clamped.
+
+    Returns:
+        [T, H, W, 3] uint8, (1 + v) / 2 * 255 truncated.
+    """
+    levels = (1 + video[0].float().clamp(-1, 1)) / 2 * 255
+    # floor() makes the truncation explicit, so that no backend's cast can round.
+    return levels.floor().to(torch.uint8).permute(1, 2, 3, 0)
+
+
+def _level_widths(architecture: TokenizerArchitecture) -> list[int]:
+    return [architecture.channels * multiplier for multiplier in architecture.channel_multipliers]
+
+
+def _unroll_spatial_attention(trunk: nn.Module) -> None:
+    for name, module in trunk.named_modules():
+        if isinstance(module, CosmosCausalAttention) and "temp_attentions" not in name:
+            module.processor = PerFrameSpatialAttention()  # type: ignore[assignment]
