@@ -1,0 +1,316 @@
+"""What a checkpoint folder holds, found by content: tensor names and shapes, not directory names."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor
+
+from cosmos_triton.architectures import (
+    AutoregressiveArchitecture,
+    DiffusionDecoderArchitecture,
+    TextEncoderArchitecture,
+    TokenizerArchitecture,
+)
+from cosmos_triton.checkpoints.files import SUFFIXES, read_object, read_tensors
+from cosmos_triton.checkpoints.published import (
+    AUTOREGRESSIVE_FAMILY,
+    CONTEXT_TOKENS,
+    CONTINUOUS_TOKENIZER_FAMILY,
+    DIFFUSION_DECODER_FAMILY,
+    DISCRETE_TOKENIZER_FAMILY,
+    FAMILIES,
+    TEXT_ENCODER_FAMILY,
+    Family,
+    Shape,
+)
+from cosmos_triton.checkpoints.strict import describe_differences
+from cosmos_triton.errors import CheckpointError
+
+_DEEPEST = 5  # folders below the checkpoint folder that are searched; the hub's cache needs 4
+
+TEXT_TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+
+A = TypeVar("A")
+A_co = TypeVar("A_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Component(Generic[A_co]):
+    """One published network.
+
+    `tensors` are memory-mapped, under canonical published names; when `problem` is empty they are exactly
+    those of `architecture`.
+    """
+
+    family: Family
+    architecture: A_co
+    tensors: Mapping[str, Tensor]
+    files: tuple[Path, ...]
+    directory: Path
+    problem: str = ""  # how the tensors differ from the architecture's
+
+    def __str__(self) -> str:
+        return ", ".join(str(file) for file in self.files)
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file that may hold weights: its tensors under its own names, or why it could not be read."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    problem: str = ""
+
+
+class CheckpointFolder:
+    """A folder of published checkpoints, in any release's naming.
+
+    Args:
+        path: the folder; networks may lie in it or up to five folders deeper.
+
+    Raises:
+        CheckpointError: `path` is not a folder, or (from the accessors) what is asked for is missing,
+            damaged or there twice.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise CheckpointError(f"checkpoint folder {self.path} does not exist")
+
+    @cached_property
+    def files(self) -> tuple[WeightFile, ...]:
+        """Every weight file below the folder. Only headers are read."""
+        return tuple(_read(path) for path in _weight_files(self.path))
+
+    @cached_property
+    def components(self) -> tuple[Component[Any], ...]:
+        """Every network, whole or damaged, in the order of the published families."""
+        directories: dict[Path, list[WeightFile]] = {}
+        for file in self.files:
+            directories.setdefault(file.path.parent, []).append(file)
+        found = [component for files in directories.values() for component in _components(files)]
+        return tuple(sorted(found, key=lambda component: FAMILIES.index(component.family)))
+
+    @property
+    def unreadable(self) -> tuple[WeightFile, ...]:
+        """The weight files that could not be read, each with its problem."""
+        return tuple(file for file in self.files if file.problem)
+
+    def autoregressive(
+        self, model: str | None = None, video2world: bool = False
+    ) -> Component[AutoregressiveArchitecture]:
+        """The transformer: of preset or directory name `model`, or the only one of its kind.
+
+        Args:
+            model: e.g. `4B`, `5B`, `tiny-video2world`, or the name of the directory it lies in.
+            video2world: whether a model with a text context is wanted; not consulted when `model` is given.
+        """
+        models = [c for c in self.components if c.family is AUTOREGRESSIVE_FAMILY]
+        if model is not None:
+            named = [c for c in models if self._is_named(c, model)]
+            return self._only(named, f"autoregressive model {model}", f"--models {model}")
+        kind = "Video2World" if video2world else "base"
+        fitting = [c for c in models if c.architecture.is_video2world is video2world]
+        fetch = "--models 5B" if video2world else "--models 4B"
+        return self._only(fitting, f"autoregressive {kind} model", fetch, "; name one with --model")
+
+    def discrete_tokenizer(self) -> Component[TokenizerArchitecture]:
+        """DV8x16x16, from `autoencoder.jit` or from `encoder.jit` and `decoder.jit`."""
+        return self._sole(DISCRETE_TOKENIZER_FAMILY, "discrete tokenizer (DV8x16x16)")
+
+    def continuous_tokenizer(self) -> Component[TokenizerArchitecture]:
+        """CV8x8x8, from `autoencoder.jit` or from `encoder.jit` and `decoder.jit`."""
+        return self._sole(CONTINUOUS_TOKENIZER_FAMILY, "continuous tokenizer (CV8x8x8)")
+
+    def diffusion_decoder(self) -> Component[DiffusionDecoderArchitecture]:
+        """The diffusion network, `net.*` of its `model.pt`."""
+        return self._sole(DIFFUSION_DECODER_FAMILY, "diffusion decoder")
+
+    def text_encoder(self) -> Component[TextEncoderArchitecture]:
+        """The encoder half of T5; its tokenizer's files lie in the same directory."""
+        return self._sole(TEXT_ENCODER_FAMILY, "text encoder (T5-11B)", fetch="--models 5B")
+
+    def mean_std(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the continuous latents: two of [C=16, F latent frames]."""
+        tokenizer = self.continuous_tokenizer()
+        path = self._beside(tokenizer, "mean_std")
+        content = read_object(path)
+        values = list(content.values() if isinstance(content, Mapping) else content)
+        if isinstance(content, Mapping) and {"mean", "std"} <= set(content):
+            values = [content["mean"], content["std"]]
+        channels = tokenizer.architecture.latent_channels
+        if len(values) != 2 or not all(
+            isinstance(value, Tensor) and value.numel() and value.numel() % channels == 0 for value in values
+        ):
+            raise CheckpointError(f"{path} does not hold a mean and a deviation for {channels} channels")
+        mean, std = (value.reshape(channels, -1) for value in values)  # [C F] -> [C, F]
+        if mean.shape != std.shape:
+            raise CheckpointError(f"{path} holds {mean.numel()} means but {std.numel()} deviations")
+        return mean, std
+
+    def aux_context(self) -> Tensor:
+        """The stored text context that base models' diffusion decoding uses: [512, text width]."""
+        decoder = self.diffusion_decoder()
+        path = self._beside(decoder, "aux_vars")
+        content = read_object(path)
+        context = content.get("context") if isinstance(content, Mapping) else None
+        width = decoder.architecture.text_dim
+        if not isinstance(context, Tensor) or tuple(context.shape[-2:]) != (CONTEXT_TOKENS, width):
+            shape = list(context.shape) if isinstance(context, Tensor) else "no tensor"
+            raise CheckpointError(f"{path} has {shape} as `context` instead of [{CONTEXT_TOKENS}, {width}]")
+        return context.reshape(-1, CONTEXT_TOKENS, width)[0]
+
+    def text_tokenizer(self) -> Path:
+        """The directory of the text encoder, when T5's tokenizer is in it."""
+        directory = self.text_encoder().directory
+        if not any((directory / name).is_file() for name in TEXT_TOKENIZER_FILES):
+            raise CheckpointError(
+                f"{directory} holds neither {' nor '.join(TEXT_TOKENIZER_FILES)}; "
+                f"`cosmos-triton download --models 5B --checkpoint-dir {self.path}` fetches them"
+            )
+        return directory
+
+    def _is_named(self, component: Component[Any], model: str) -> bool:
+        relative = component.directory.relative_to(self.path).as_posix()
+        names = {
+            component.architecture.name.casefold(),
+            relative.casefold(),
+            component.directory.name.casefold(),
+        }
+        return model.casefold() in names
+
+    def _sole(self, family: Family, what: str, fetch: str = "--models 4B") -> Component[Any]:
+        return self._only([c for c in self.components if c.family is family], what, fetch)
+
+    def _only(self, found: Sequence[Component[A]], what: str, fetch: str, advice: str = "") -> Component[A]:
+        """The one whole component of `found`, or an error that says what is there instead."""
+        whole = [component for component in found if not component.problem]
+        if len(whole) == 1:
+            return whole[0]
+        if whole:
+            places = ", ".join(f"{c.directory} ({c.architecture.name})" for c in whole)  # type: ignore[attr-defined]
+            raise CheckpointError(f"{self.path} holds more than one {what}: {places}{advice}")
+        if found:
+            raise CheckpointError(f"{found[0]} is damaged: {found[0].problem}")
+        unreadable = "".join(f"; {file.problem}" for file in self.unreadable)
+        raise CheckpointError(
+            f"{self.path} holds no {what}; "
+            f"`cosmos-triton download {fetch} --checkpoint-dir {self.path}` fetches it{unreadable}"
+        )
+
+    def _beside(self, component: Component[Any], stem: str) -> Path:
+        for suffix in (".pt", ".safetensors"):
+            path = component.directory / f"{stem}{suffix}"
+            if path.is_file():
+                return path
+        raise CheckpointError(
+            f"{component.directory / stem}.pt is missing; "
+            f"`cosmos-triton download --models 4B --checkpoint-dir {self.path}` fetches it"
+        )
+
+
+def _weight_files(root: Path) -> Iterator[Path]:
+    visited: set[str] = set()
+    for directory, below, names in os.walk(root, followlinks=True):
+        depth = len(Path(directory).relative_to(root).parts)
+        below[:] = sorted(name for name in below if not name.startswith(".") and depth < _DEEPEST)
+        real = os.path.realpath(directory)
+        if real in visited:  # a link to a folder that is searched anyway, or a loop
+            below.clear()
+            continue
+        visited.add(real)
+        yield from (Path(directory, name) for name in sorted(names) if _may_hold_weights(name))
+
+
+def _may_hold_weights(name: str) -> bool:
+    return Path(name).suffix in SUFFIXES and not name.startswith((".", "mean_std.", "aux_vars."))
+
+
+def _read(path: Path) -> WeightFile:
+    try:
+        return WeightFile(path, read_tensors(path))
+    except CheckpointError as error:
+        return WeightFile(path, {}, str(error))
+
+
+def _components(files: Sequence[WeightFile]) -> Iterator[Component[Any]]:
+    """The networks that the files of one directory hold, at most one a family."""
+    pieces: dict[Family, dict[Path, dict[str, Tensor]]] = {}
+    for file in files:
+        family = closest_family(file.tensors)
+        if family is not None:
+            pieces.setdefault(family, {})[file.path] = family.canonical_tensors(file.tensors)
+    unreadable = [file.problem for file in files if file.problem]
+    for family, tensors in pieces.items():
+        yield _assembled(family, tensors, unreadable)
+
+
+def closest_family(tensors: Mapping[str, Tensor]) -> Family | None:
+    """The kind of network whose tensors these are, whole or in part; None for anything else."""
+    scores: dict[tuple[int, int], Family] = {}
+    for family in FAMILIES:
+        shapes = _shapes(family.canonical_tensors(tensors))
+        best = max(_resemblance(shapes, preset) for preset in _presets(family).values())
+        if 2 * best[1] > len(shapes):
+            scores.setdefault(best, family)
+    return scores[max(scores)] if scores else None
+
+
+def _assembled(family: Family, pieces: Mapping[Path, Mapping[str, Tensor]], unreadable: Sequence[str]) -> Any:
+    """The component made of files that complete each other: shards, or an encoder and its decoder.
+
+    Of files that repeat each other (`autoencoder.jit` beside `encoder.jit` and `decoder.jit`) the set
+    that comes closest to a preset is taken.
+    """
+    candidates = [_compared(family, joined) for joined in _joined(pieces)]
+    chosen, differences = min(candidates, key=lambda candidate: len(candidate[1]))
+    if not differences:
+        return chosen
+    return replace(chosen, problem="; ".join([*unreadable, differences]))
+
+
+def _joined(pieces: Mapping[Path, Mapping[str, Tensor]]) -> Iterator[dict[Path, Mapping[str, Tensor]]]:
+    """For each file, that file with all others whose tensors are not among those taken before."""
+    for first in pieces:
+        names = set(pieces[first])
+        taken = {first: pieces[first]}
+        for path, tensors in pieces.items():
+            if names.isdisjoint(tensors):
+                taken[path] = tensors
+                names |= set(tensors)
+        yield taken
+
+
+def _compared(family: Family, pieces: Mapping[Path, Mapping[str, Tensor]]) -> tuple[Component[Any], str]:
+    """A component of the preset that the tensors resemble most, and how they differ from it."""
+    tensors = {name: tensor for piece in pieces.values() for name, tensor in piece.items()}
+    shapes, presets = _shapes(tensors), _presets(family)
+    preset = max(presets, key=lambda name: _resemblance(shapes, presets[name]))
+    differences = describe_differences(presets[preset], shapes)
+    whole = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    if whole:
+        differences = "; ".join(
+            filter(None, [differences, f"{len(whole)} not numbers with a fraction: {', '.join(whole)}"])
+        )
+    files = tuple(sorted(pieces))
+    return Component(family, family.presets[preset], tensors, files, files[0].parent), differences
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+@cache
+def _presets(family: Family) -> dict[str, dict[str, Shape]]:
+    return {name: family.shapes(architecture) for name, architecture in family.presets.items()}
+
+
+def _resemblance(shapes: Mapping[str, Shape], preset: Mapping[str, Shape]) -> tuple[int, int]:
+    """How many tensors have their preset's shape, and how many are known by name at all."""
+    known = [name for name in shapes if name in preset]
+    return sum(shapes[name] == preset[name] for name in known), len(known)

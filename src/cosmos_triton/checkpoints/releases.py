@@ -1,0 +1,58 @@
+"""Where the published networks lie: repositories on the hub and directories below a checkpoint folder."""
+
+from dataclasses import dataclass
+
+ARCHIVES = ("encoder.jit", "decoder.jit", "autoencoder.jit")
+WEIGHTS = "model.pt"
+MEAN_STD = "mean_std.pt"
+AUX_VARS = "aux_vars.pt"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One of NVIDIA's two releases of the same architectures; a directory is named as its repository."""
+
+    name: str
+    autoregressive: str  # template over the model's published name, e.g. `5B-Video2World`
+    discrete_tokenizer: str
+    continuous_tokenizer: str
+    diffusion_decoder: str
+    guardrail: str
+    text_encoder: str = "google-t5/t5-11b"
+    owner: str = "nvidia"
+
+    def autoregressive_directory(self, model: str) -> str:
+        """Directory of the preset `model`: `5B` → `Cosmos-Predict1-5B-Video2World`."""
+        return self.autoregressive.format(PUBLISHED_NAMES[model])
+
+    def repository(self, directory: str) -> str:
+        """The hub's name of what lies in `directory`."""
+        return directory if "/" in directory else f"{self.owner}/{directory}"
+
+
+PUBLISHED_NAMES = {
+    "4B": "4B",
+    "5B": "5B-Video2World",
+    "12B": "12B",
+    "13B": "13B-Video2World",
+    "tiny": "tiny",
+    "tiny-video2world": "tiny-Video2World",
+}
+
+PREDICT1 = Release(
+    name="predict1",
+    autoregressive="Cosmos-Predict1-{}",
+    discrete_tokenizer="Cosmos-Tokenize1-DV8x16x16-720p",
+    continuous_tokenizer="Cosmos-Tokenize1-CV8x8x8-720p",
+    diffusion_decoder="Cosmos-Predict1-7B-Decoder-DV8x16x16ToCV8x8x8-720p",
+    guardrail="Cosmos-Guardrail1",
+)
+COSMOS1 = Release(
+    name="1.0",
+    autoregressive="Cosmos-1.0-Autoregressive-{}",
+    discrete_tokenizer="Cosmos-1.0-Tokenizer-DV8x16x16",
+    continuous_tokenizer="Cosmos-1.0-Tokenizer-CV8x8x8",
+    diffusion_decoder="Cosmos-1.0-Diffusion-7B-Decoder-DV8x16x16ToCV8x8x8",
+    guardrail="Cosmos-1.0-Guardrail",
+)
+RELEASES = {release.name: release for release in (PREDICT1, COSMOS1)}
