@@ -98,7 +98,7 @@ def _trained_pieces() -> list[tuple[str, float]]:
     )
     tokenizer.train_from_iterator(_sentences(), trainer)
     vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
-    learned = [(piece, round(score, 6)) for piece, score in vocabulary if piece not in special]
+    learned = [(piece, round(score, 3)) for piece, score in vocabulary if piece not in special]
     return [(piece, 0.0) for piece in special] + sorted(learned, key=lambda entry: (-entry[1], entry[0]))
 
 
