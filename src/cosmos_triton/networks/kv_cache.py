@@ -1,0 +1,72 @@
+"""Keys and values of every sequence in flight, in buffers that never move."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cosmos_triton.architectures import AutoregressiveArchitecture
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """One layer's share of a `KVCache`: views, written in place."""
+
+    keys: Tensor  # [slots, kv_heads, max_sequence, head_dim], normalised and rotated
+    values: Tensor  # [slots, kv_heads, max_sequence, head_dim]
+    context_keys: Tensor | None  # [slots, kv_heads, context_rows, head_dim], normalised
+    context_values: Tensor | None
+
+
+class KVCache:
+    """Static memory for `slots` sequences; a slot is one sequence's place in the batch dimension.
+
+    Args:
+        architecture: gives layers, kv heads, head width and sequence length.
+        slots: sequences that fit.
+        context_rows: rows of text context per sequence; ignored by base models.
+        dtype, device: of the network.
+    """
+
+    def __init__(
+        self,
+        architecture: AutoregressiveArchitecture,
+        slots: int,
+        *,
+        context_rows: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        a = architecture
+        shape = (a.layers, slots, a.kv_heads, a.max_sequence, a.head_dim)
+        # Zeros, not uninitialised memory: a masked key still meets the softmax, and NaN would pass through.
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+        self.context_keys: Tensor | None = None
+        self.context_values: Tensor | None = None
+        if a.is_video2world:
+            shape = (a.layers, slots, a.kv_heads, context_rows, a.head_dim)
+            self.context_keys = torch.zeros(shape, dtype=dtype, device=device)
+            self.context_values = torch.zeros_like(self.context_keys)
+
+    @property
+    def slots(self) -> int:
+        """Sequences that fit."""
+        return self.keys.shape[1]
+
+    def layer(self, index: int) -> LayerCache:
+        """Views of one layer."""
+        context_keys, context_values = self.context_keys, self.context_values
+        return LayerCache(
+            self.keys[index],
+            self.values[index],
+            None if context_keys is None else context_keys[index],
+            None if context_values is None else context_values[index],
+        )
+
+
+def slot_bytes(architecture: AutoregressiveArchitecture, *, context_rows: int, dtype: torch.dtype) -> int:
+    """Bytes of cache that one sequence needs: 839 MB for 4B in bfloat16."""
+    a = architecture
+    rows = a.max_sequence + (context_rows if a.is_video2world else 0)
+    return 2 * a.layers * a.kv_heads * rows * a.head_dim * dtype.itemsize
