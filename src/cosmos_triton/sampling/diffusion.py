@@ -13,10 +13,17 @@ from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 from torch import Tensor
 
 from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.sampling.windows import reflect_to_window
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(latents [16, T, H, W] scaled by c_in, timestep [1] = c_noise) -> predictions [2, 16, T, H, W]:
 the conditional and the unconditional row of the network's raw output."""
+
+PredictFromTokens = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The same with the window's tokens [T, h, w] as third argument."""
+
+LATENT_CHANNELS = 16
 
 # What the published pipeline draws from its generator before the noise: one uniform number, and
 # one Bernoulli number for each of its fourteen conditioning drop-outs.
@@ -33,7 +40,6 @@ class DiffusionSettings:
     sigma_min: float = 0.02
     sigma_data: float = 0.5
     window: int = 8  # latent frames the network always sees
-    latent_frames: int = 5  # latent frames that are kept
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -44,10 +50,8 @@ class DiffusionSettings:
             )
         if self.sigma_data <= 0:
             raise ConfigurationError(f"sigma_data must be positive, not {self.sigma_data}")
-        if not 1 <= self.latent_frames <= self.window:
-            raise ConfigurationError(
-                f"{self.latent_frames} latent frames do not fit a window of {self.window}"
-            )
+        if self.window < 1:
+            raise ConfigurationError(f"the window must hold at least 1 latent frame, not {self.window}")
 
 
 def initial_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
@@ -82,7 +86,7 @@ def denoise(
         on_step: called with 1, 2, ... as steps finish; what it raises ends the loop.
 
     Returns:
-        [16, settings.latent_frames, H, W] float32, normalised: the sample divided by sigma_data.
+        [16, T, H, W] float32, normalised: the sample divided by sigma_data.
     """
     if noise.shape[1] != settings.window:
         raise ValueError(f"noise has {noise.shape[1]} latent frames, the window {settings.window}")
@@ -99,5 +103,32 @@ def denoise(
         sample = scheduler.step(guided, timestep, sample).prev_sample
         if on_step is not None:
             on_step(step)
-    latents: Tensor = sample[:, : settings.latent_frames] / settings.sigma_data
+    latents: Tensor = sample / settings.sigma_data
     return latents
+
+
+def decode_tokens(
+    predict: PredictFromTokens,
+    tokens: Tensor,
+    geometry: VideoGeometry,
+    seed: int,
+    settings: DiffusionSettings,
+    on_step: Callable[[int], None] | None = None,
+) -> Tensor:
+    """The latents of one world that fits one window.
+
+    Args:
+        predict: one evaluation of the network, both rows of guidance.
+        tokens: [T, h, w] int32, T <= settings.window.
+        geometry: the world's size.
+        seed: of the initial noise.
+        settings: schedule and guidance.
+        on_step: as in `denoise`.
+
+    Returns:
+        [16, T, H/8, W/8] float32, normalised.
+    """
+    window = reflect_to_window(tokens, settings.window)
+    noise = initial_noise(seed, (LATENT_CHANNELS, settings.window, *geometry.latent_plane))
+    latents = denoise(lambda sample, timestep: predict(sample, timestep, window), noise, settings, on_step)
+    return latents[:, : tokens.shape[0]]
