@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cosmos_triton.errors import CosmosError, InvalidInput
 from cosmos_triton.media.limits import Deadline, MediaLimits
@@ -96,5 +96,7 @@ def _damage_is_invalid(format: str) -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidInput(f"the {format.lower()} image is too large: {error}") from error
+    except UnidentifiedImageError as error:  # its message is about the file object
+        raise InvalidInput(f"the {format.lower()} image cannot be read: its header is damaged") from error
     except Exception as error:
         raise InvalidInput(f"the {format.lower()} image cannot be read: {error}") from error

@@ -170,8 +170,9 @@ def _damage_is_invalid() -> Iterator[None]:
     """Whatever FFmpeg raises while it reads a client's bytes is about those bytes."""
     try:
         yield
-    except (CosmosError, MemoryError):
+    except CosmosError:
         raise
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidInput(f"the mp4 video cannot be read: {reason}") from error
+    except av.FFmpegError as error:  # its MemoryError too: a damaged table asks for any amount
+        raise InvalidInput(f"the mp4 video cannot be read: {error.strerror}") from error
+    except (ValueError, OverflowError) as error:  # PyAV's own checks
+        raise InvalidInput(f"the mp4 video cannot be read: {error}") from error
