@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from cosmos_triton.checkpoints import commands as checkpoints
 from cosmos_triton.errors import CosmosError
+from cosmos_triton.serving import commands as serving
 
 # Each adds its subcommands to the parser; a subcommand sets `run`, which takes the parsed arguments and
 # returns the exit code.
-_REGISTER = (checkpoints.register,)
+_REGISTER = (checkpoints.register, serving.register)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -93,13 +93,15 @@ def _trained_pieces() -> list[tuple[str, float]]:
         vocab_size=_VOCABULARY,
         special_tokens=special,
         unk_token=UNKNOWN,
-        initial_alphabet=_PRINTABLE,
         show_progress=False,
     )
     tokenizer.train_from_iterator(_sentences(), trainer)
     vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
     learned = [(piece, round(score, 3)) for piece, score in vocabulary if piece not in special]
-    return [(piece, 0.0) for piece in special] + sorted(learned, key=lambda entry: (-entry[1], entry[0]))
+    rarest = min(score for _, score in learned) - 1
+    unseen = [(sign, rarest) for sign in sorted(set(_PRINTABLE) - {piece for piece, _ in learned})]
+    learned.sort(key=lambda entry: (-entry[1], entry[0]))
+    return [(piece, 0.0) for piece in special] + learned + unseen
 
 
 def _words() -> pre_tokenizers.Sequence:
