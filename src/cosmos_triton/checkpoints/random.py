@@ -37,6 +37,8 @@ from cosmos_triton.checkpoints.torch_zip import write_state_dict
 _log = logging.getLogger(__name__)
 
 _CONTEXT_ROWS = 12  # rows of the stored text context that a prompt of its length fills
+_HAAR_BANDS = 8  # of one Haar step over time, height and width
+_CELL_MEAN, _CELL_DETAIL, _PIXEL_DETAIL = 0.75, 0.15, 0.03  # gains; without them pixels spread over ±15
 _SEED_BYTES = 7  # of a digest; PyTorch's seeds are below 2**63
 
 
@@ -105,7 +107,7 @@ def write_tokenizer(arch: TokenizerArchitecture, directory: Path, seed: int) -> 
     The archives hold the published tensors and a graph that refuses to run.
     """
     _start(directory, {"architecture": arch.name})
-    make = _maker(seed, directory, _tokenizer_spread)
+    make = _calm(_maker(seed, directory, _tokenizer_spread))
     encoder, decoder = published.tokenizer_encoder_shapes(arch), published.tokenizer_decoder_shapes(arch)
     for archive, shapes in zip(ARCHIVES, (encoder, decoder, encoder | decoder), strict=True):
         tensors = {name: make(name, shape).to(torch.bfloat16) for name, shape in shapes.items()}
@@ -180,9 +182,10 @@ def _start(directory: Path, config: Mapping[str, object]) -> None:
 
 
 Spread = Callable[[str, Shape], tuple[float, float]]  # a tensor's mean and standard deviation
+Make = Callable[[str, Shape], Tensor]
 
 
-def _maker(seed: int, directory: Path, spread: Spread) -> Callable[[str, Shape], Tensor]:
+def _maker(seed: int, directory: Path, spread: Spread) -> Make:
     def make(name: str, shape: Shape) -> Tensor:
         digest = hashlib.sha256(f"{seed} {directory.name} {name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:_SEED_BYTES]))
@@ -190,6 +193,25 @@ def _maker(seed: int, directory: Path, spread: Spread) -> Callable[[str, Shape],
         return torch.empty(shape, dtype=torch.bfloat16).normal_(mean, deviation, generator=generator)
 
     return make
+
+
+def _calm(make: Make) -> Make:
+    """Scales the decoder's last map, whose rows are Haar bands, so that pixels form patches of colour.
+
+    Two Haar steps make 8 bands of 8 bands of RGB. The first band of both is the mean of a 4x4x4 cell; the
+    first of the inner step only is detail of 2x2x2 cells; all others are noise of single pixels.
+    """
+    bands = torch.full((_HAAR_BANDS, _HAAR_BANDS, published.PIXEL_CHANNELS), _PIXEL_DETAIL)
+    bands[:, 0] = _CELL_DETAIL
+    bands[0, 0] = _CELL_MEAN
+
+    def calm(name: str, shape: Shape) -> Tensor:
+        value = make(name, shape)
+        if name.startswith("decoder.conv_out.1.") and shape[0] == bands.numel():
+            value *= bands.reshape(-1, *[1] * (len(shape) - 1))  # [outer inner C] over rows
+        return value
+
+    return calm
 
 
 def _fan_in(shape: Shape) -> float:
@@ -210,6 +232,8 @@ def _autoregressive_spread(name: str, shape: Shape) -> tuple[float, float]:
 def _tokenizer_spread(name: str, shape: Shape) -> tuple[float, float]:
     if len(shape) == 1:
         return (0.0, 0.02) if name.endswith("bias") else (1.0, 0.0)
+    if name == "quant_conv.conv3d.weight":
+        return 0.0, 1.6 * _fan_in(shape)  # so that a picture's tokens spread over the codebook
     return 0.0, _fan_in(shape)
 
 
@@ -220,6 +244,8 @@ def _diffusion_spread(name: str, shape: Shape) -> tuple[float, float]:
         return 0.0, 1.0
     if "adaLN_modulation.2" in name:
         return 0.0, 0.3 * _fan_in(shape)
+    if name == "net.final_layer.linear.weight":
+        return 0.0, 0.35 * _fan_in(shape)  # guidance amplifies it; sampled latents come out near deviation 1
     return 0.0, _fan_in(shape)
 
 
