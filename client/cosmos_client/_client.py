@@ -73,9 +73,13 @@ class CosmosClient:
         self._lock = threading.Lock()
         self._in_flight: dict[str, Any] = {}  # request id → its call
         self._closed = False
-        for file in (root_certificates, private_key, certificate_chain):
-            if file is not None:
-                read_file(file)  # gRPC's own complaints do not name the file
+        if (private_key is None) != (certificate_chain is None):  # gRPC would abort the whole process
+            raise UsageError("a private key and its certificate chain are given together or not at all")
+        files = [file for file in (root_certificates, private_key, certificate_chain) if file is not None]
+        if files and not tls:
+            raise UsageError(f"{files[0]} is given without tls, and the connection would be in the clear")
+        for file in files:
+            read_file(file)  # gRPC's own complaints do not name the file
         self._triton = triton.InferenceServerClient(
             url,
             ssl=tls,
@@ -102,8 +106,10 @@ class CosmosClient:
                 return
             self._closed = True
             left = list(self._in_flight)
-        self._withdraw(left)
-        self._triton.close()
+        try:
+            self._withdraw(left)
+        finally:
+            self._triton.close()
 
     def generate(
         self,
@@ -221,10 +227,12 @@ class CosmosClient:
         """Tells the engine first, because a cancelled call alone leaves it running; then the calls."""
         ids = list(request_ids)
         told = [future for request_id in ids if (future := self._tell_engine(request_id))]
-        concurrent.futures.wait(told, timeout=_CANCEL_TIMEOUT_S)
-        for request_id in ids:
-            if (call := self._in_flight.get(request_id)) is not None:
-                call.cancel()
+        try:
+            concurrent.futures.wait(told, timeout=_CANCEL_TIMEOUT_S)
+        finally:  # a second Ctrl-C ends the wait, and must not leave a call that others wait for
+            for request_id in ids:
+                if (call := self._in_flight.get(request_id)) is not None:
+                    call.cancel()
 
     def _tell_engine(self, request_id: str) -> concurrent.futures.Future[Any] | None:
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()

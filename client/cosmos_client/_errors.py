@@ -74,6 +74,7 @@ _BLOCKED = re.compile(r"^blocked by (?P<stage>\w+) \((?P<category>[^)]*)\): (?P<
 _NOT_GRPC = re.compile(r"parsing HTTP/2|http1\.x server", re.IGNORECASE)
 _NOT_RESOLVED = re.compile(r"errors resolving|DNS resolution failed", re.IGNORECASE)
 _REFUSED = re.compile(r"connection refused", re.IGNORECASE)
+_CLOSED = re.compile(r"socket closed", re.IGNORECASE)
 _NOT_CONNECTED = re.compile(r"failed to connect to all addresses", re.IGNORECASE)
 
 
@@ -107,4 +108,6 @@ def _connection_problem(message: str, url: str) -> str | None:
         return f"{url} does not speak gRPC: Triton's gRPC port is 8001 unless set otherwise (8000 is HTTP)"
     if _REFUSED.search(message):
         return f"no server answers at {url} (connection refused)"
+    if _CLOSED.search(message):
+        return f"{url} closes the connection: it may want TLS, or a client certificate"
     return f"no connection to {url}: {message}"

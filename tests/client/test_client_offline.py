@@ -121,6 +121,13 @@ def test_a_missing_certificate_is_named() -> None:
         CosmosClient(tls=True, root_certificates="/nowhere/ca.pem")
 
 
+def test_half_a_client_certificate_is_refused() -> None:
+    with pytest.raises(UsageError, match="together or not at all"):
+        CosmosClient(tls=True, private_key=__file__)
+    with pytest.raises(UsageError, match="without tls"):
+        CosmosClient(root_certificates=__file__)
+
+
 def test_nobody_listens() -> None:
     port = free_port()
     with CosmosClient(f"localhost:{port}") as client:

@@ -64,7 +64,8 @@ def test_frames_travel_only_when_wanted(client: CosmosClient) -> None:
     assert asked == ["report", "tokens", "video"]
     frames = client.generate(b"ok", want_frames=True).frames
     assert frames is not None
-    assert (frames.shape, frames.dtype) == ((33, 32, 48, 3), np.uint8)
+    assert frames.shape == (33, 32, 48, 3)
+    assert frames.dtype == np.uint8
 
 
 def test_media_of_many_megabytes_and_from_a_path(client: CosmosClient, tmp_path: Path) -> None:
