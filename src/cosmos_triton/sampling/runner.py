@@ -1,0 +1,156 @@
+"""Runs a network's steps on its device, ahead of the host where the device allows it.
+
+On a GPU a step is launched, not awaited: decode passes are CUDA graphs, one for each number of
+sequences, and where the sequences have got to is copied out behind each pass. The host reads it one
+pass late, so the GPU always has its next pass when it ends one.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cosmos_triton.architectures import AutoregressiveArchitecture
+from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
+from cosmos_triton.networks.kv_cache import KVCache, slot_bytes
+from cosmos_triton.sampling import nucleus
+from cosmos_triton.sampling.parameters import SamplingParameters
+from cosmos_triton.sampling.sequences import Draw, Sequences, decode, prefill
+from cosmos_triton.sampling.settings import EngineSettings, automatic_window
+
+_log = logging.getLogger(__name__)
+
+_CPU_SLOTS = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """A launched step; `wait` returns when the device has done it."""
+
+    slots: tuple[int, ...]
+    positions: Tensor | None  # [slots of the cache] on the host, complete once the event has passed
+    event: torch.cuda.Event | None
+
+    def wait(self) -> dict[int, int]:
+        """Slot → place of its last known token, after this step; empty for a prefill."""
+        if self.event is not None:
+            self.event.synchronize()
+        if self.positions is None:
+            return {}
+        return {slot: int(self.positions[slot]) for slot in self.slots}
+
+
+class Runner:
+    """The network, the memory of all slots, and the steps on them.
+
+    Args:
+        network: on the device where everything runs.
+        settings: sizes; `max_videos` decides the memory.
+    """
+
+    def __init__(self, network: AutoregressiveTransformer, settings: EngineSettings) -> None:
+        self.network = network
+        self.settings = settings
+        self.device = network.output.device
+        self.slots = settings.max_videos or _slots_that_fit(network, settings)
+        self.lag = 1 if self.device.type == "cuda" else 0  # steps the host may be behind
+        architecture, dtype = network.architecture, network.output.dtype
+        widest = max(self.window(videos) for videos in range(1, self.slots + 1))
+        self.cache = KVCache(
+            architecture, self.slots, context_rows=settings.context_rows, dtype=dtype, device=self.device
+        )
+        self.sequences = Sequences.allocate(architecture, self.slots, widest, self.device)
+        self._draw: Draw = nucleus.sample
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        if self.device.type == "cuda":
+            from cosmos_triton.sampling import fused_nucleus  # needs Triton's compiler, which CPU builds lack
+
+            self._draw = fused_nucleus.sample
+
+    @property
+    def architecture(self) -> AutoregressiveArchitecture:
+        """Of the network."""
+        return self.network.architecture
+
+    def window(self, videos: int) -> int:
+        """Tokens of each video in a pass over `videos` videos."""
+        if self.settings.window:
+            return self.settings.window
+        return automatic_window(videos) if self.device.type == "cuda" else 1
+
+    def warm_up(self) -> None:
+        """Compile what is compiled on first use and capture the graphs; a CPU needs neither."""
+        if self.device.type != "cuda":
+            return
+        chunk = min(self.settings.prefill_chunk, self.architecture.max_sequence)
+        prefill(self.network, self.cache, self.sequences, 0, 0, chunk)
+        if self.settings.graphs:
+            for videos in range(self.slots, 0, -1):  # the largest first: the others share its memory
+                self._capture(videos)
+        torch.cuda.synchronize(self.device)
+
+    def start(
+        self, slot: int, prompt: Tensor, context: Tensor | None, parameters: SamplingParameters
+    ) -> None:
+        """Give a slot to a new sequence: prompt [P] int64 and context [rows, context_dim] from the host."""
+        self.sequences.start(slot, prompt.to(self.device), parameters)
+        if context is not None:
+            self.network.store_context(context, slot, self.cache)
+
+    def prefill(self, slot: int, start: int, stop: int) -> Step:
+        """Launch the filling of cache rows start..stop-1 of a sequence."""
+        prefill(self.network, self.cache, self.sequences, slot, start, stop)
+        return self._launched((slot,), positions=False)
+
+    def decode(self, slots: Sequence[int]) -> Step:
+        """Launch one pass over sequences whose prompts are filled."""
+        graph, places = self._graphs.get(len(slots), (None, None))
+        chosen = torch.tensor(slots, dtype=torch.int64)
+        if graph is None or places is None:
+            self._decode(chosen.to(self.device))
+        else:
+            places.copy_(chosen.pin_memory(), non_blocking=True)
+            graph.replay()
+        return self._launched(tuple(slots), positions=True)
+
+    def tokens(self, slot: int, start: int, stop: int) -> Tensor:
+        """Tokens start..stop-1 of a sequence, on the host."""
+        return self.sequences.tokens[slot, start:stop].cpu()
+
+    def _decode(self, slots: Tensor) -> None:
+        window = self.window(len(slots))
+        decode(self.network, self.cache, self.sequences, slots, window, self._draw, self.settings.guess)
+
+    def _capture(self, videos: int) -> None:
+        slots = torch.arange(videos, device=self.device)
+        self._decode(slots)  # compiles
+        torch.cuda.synchronize(self.device)
+        graph = torch.cuda.CUDAGraph()
+        pool = next((other.pool() for other, _ in self._graphs.values()), None)
+        with torch.cuda.graph(graph, pool=pool):
+            self._decode(slots)
+        self._graphs[videos] = (graph, slots)
+        _log.info("captured a pass over %d videos, window %d", videos, self.window(videos))
+
+    def _launched(self, slots: tuple[int, ...], *, positions: bool) -> Step:
+        if self.device.type != "cuda":
+            return Step(slots, self.sequences.positions.clone() if positions else None, None)
+        reached = None
+        if positions:
+            reached = torch.empty(self.slots, dtype=torch.int64, pin_memory=True)
+            reached.copy_(self.sequences.positions, non_blocking=True)
+        event = torch.cuda.Event(blocking=True)
+        event.record()
+        return Step(slots, reached, event)
+
+
+def _slots_that_fit(network: AutoregressiveTransformer, settings: EngineSettings) -> int:
+    """How many sequences the free memory of the network's device holds, at least 1."""
+    device = network.output.device
+    if device.type != "cuda":
+        return _CPU_SLOTS
+    free, _ = torch.cuda.mem_get_info(device)
+    each = slot_bytes(network.architecture, context_rows=settings.context_rows, dtype=network.output.dtype)
+    return max(1, int(free * settings.memory_fraction) // each)
