@@ -1,5 +1,6 @@
 """What a person sees while videos are made."""
 
+import io
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from cosmos_client._batch import ClipResult
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _INTERVAL_S = 0.2
+_LOG_INTERVAL_S = 30.0  # a log gets the bar as a line now and then
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -56,28 +58,38 @@ class Waiting:
 
 @contextmanager
 def batch_bar(total: int, source: Path) -> Iterator[Callable[[ClipResult], None]]:
-    """A bar on stderr; its callback puts each video's path to stdout, each failure's reason to stderr.
+    """A bar on stderr, or a line now and then where that is no terminal.
+
+    The callback takes each result: a video's path goes to stdout, a failure's reason to stderr.
 
     Args:
         total: how many lines there are.
         source: the file they come from, named in failures as `source:line`.
     """
-    failed = 0
-    # A log file gets a line now and then, a terminal a bar that moves.
-    interval = 0.1 if sys.stderr.isatty() else 30.0
-    with tqdm(total=total, unit="clip", file=sys.stderr, mininterval=interval) as bar:
+    on_terminal = sys.stderr.isatty()
+    failed, last_logged = 0, time.monotonic()
+    with tqdm(total=total, unit="clip", file=sys.stderr if on_terminal else io.StringIO()) as bar:
+
+        def show(line: str, stream: TextIO) -> None:
+            if on_terminal:
+                bar.write(line, file=stream)
+            else:
+                print(line, file=stream, flush=True)
 
         def on_result(result: ClipResult) -> None:
-            nonlocal failed
+            nonlocal failed, last_logged
             if result.status == "ok":
-                bar.write(str(result.output), file=sys.stdout)
+                show(str(result.output), sys.stdout)
                 sys.stdout.flush()
             else:
                 failed += 1
                 bar.set_postfix(failed=failed, refresh=False)
                 name = "" if result.visual_input is None else f"{result.visual_input}: "
-                bar.write(f"{source}:{result.line}: {name}{one_line(result.error)}", file=sys.stderr)
+                show(f"{source}:{result.line}: {name}{one_line(result.error)}", sys.stderr)
             bar.update()
+            if not on_terminal and (bar.n == total or time.monotonic() - last_logged > _LOG_INTERVAL_S):
+                last_logged = time.monotonic()
+                show(str(bar), sys.stderr)
 
         yield on_result
 
