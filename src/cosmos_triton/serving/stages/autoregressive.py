@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from cosmos_triton.architectures import AutoregressiveArchitecture
-from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
 from cosmos_triton.errors import InvalidInput, Unavailable
 from cosmos_triton.geometry import latent_frames
 from cosmos_triton.networks.autoregressive import build
@@ -22,6 +22,7 @@ from cosmos_triton.sampling.parameters import SamplingParameters
 from cosmos_triton.serving import catalog
 from cosmos_triton.serving import report as reports
 from cosmos_triton.serving.metrics import Metrics
+from cosmos_triton.serving.observer import EngineMetrics
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.values import from_bytes, integer, number, to_bytes
 
@@ -36,7 +37,8 @@ class Sampler:
     """The engines of one ar_sampler instance.
 
     Parameters: `base_model` and `video2world_model` name the model where the checkpoint folder holds
-    several of a kind; `max_videos` and `max_queue` bound the videos that run and wait.
+    several of a kind; `max_videos` and `max_queue` bound the videos that run and wait (0 videos: as
+    many as fit the GPU); `window` is the engine's decoding window, 0 for automatic.
     """
 
     def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
@@ -45,7 +47,9 @@ class Sampler:
             base=settings.text("base_model", ""),
             video2world=settings.text("video2world_model", ""),
         )
-        self._engines = {kind: _start_engine(component, settings) for kind, component in models.items()}
+        self._engines = {
+            kind: _start_engine(component, settings, metrics) for kind, component in models.items()
+        }
 
     def submit(
         self, inputs: Mapping[str, NDArray[Any]], reply: "Reply", request_id: str, timeout_us: int
@@ -105,14 +109,19 @@ class Sampler:
         return self._engines[video2world]
 
 
-def _start_engine(component: Any, settings: StageSettings) -> Engine:
+def _start_engine(
+    component: Component[AutoregressiveArchitecture], settings: StageSettings, metrics: Metrics
+) -> Engine:
     dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
     network = build(component.architecture, component.tensors, dtype=dtype, device=settings.device)
     engine = Engine(
         network,
         EngineSettings(
-            max_videos=settings.integer("max_videos", 8), max_queue=settings.integer("max_queue", 32)
+            max_videos=settings.integer("max_videos", 8),
+            max_queue=settings.integer("max_queue", 32),
+            window=settings.integer("window", 0),
         ),
+        EngineMetrics(metrics, component.architecture.name),
     )
     engine.start()
     return engine
