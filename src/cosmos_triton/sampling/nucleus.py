@@ -7,6 +7,9 @@ outside, no token at or after it in the order can be inside, so strike those out
 first take succeeds with probability top_p at least.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -29,18 +32,27 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, temperatures: Tenso
         [R] int64 token ids.
     """
     columns = (seeds.tolist(), positions.tolist(), temperatures.tolist(), top_ps.tolist())
-    return torch.stack([_draw(*row) for row in zip(logits.float(), *columns, strict=True)])
+    return torch.stack(
+        [
+            draw(row, temperature, top_p, partial(gumbel, seed, position))
+            for row, seed, position, temperature, top_p in zip(logits.float(), *columns, strict=True)
+        ]
+    )
 
 
-def _draw(logits: Tensor, seed: int, position: int, temperature: float, top_p: float) -> Tensor:
-    """[V] → [] token id."""
+def draw(logits: Tensor, temperature: float, top_p: float, noise: Callable[[Tensor], Tensor]) -> Tensor:
+    """[V] float32 → [] token id: the best of the nucleus by logit / temperature + noise.
+
+    Args:
+        noise: [N] ascending token ids → [N] float32 Gumbel noise.
+    """
     if temperature == 0:
         return logits.argmax()
     scores = (logits - logits.max()) / temperature  # ≤ 0, so that no temperature overflows
     masses = scores.exp()
     tokens = possible(masses, top_p)
     scores, masses, limit = scores[tokens], masses[tokens], top_p * masses.sum()
-    noisy = scores + gumbel(seed, position, tokens)
+    noisy = scores + noise(tokens)
     while True:
         best = noisy.argmax()
         before = (masses > masses[best]) | ((masses == masses[best]) & (tokens < tokens[best]))
