@@ -71,3 +71,9 @@ def test_the_requests_own_timeout_is_enforced_by_the_engine(server: Server, clip
     assert "UNAVAILABLE" in str(overdue.value.status())
     assert "limit of 0.2 s" in overdue.value.message()
     wait_for_active(server, 0)
+
+
+def test_a_cancellation_that_is_ahead_of_its_request_still_counts(client: CosmosClient, clip: bytes) -> None:
+    client.cancel("withdrawn-early")
+    with pytest.raises(RequestCancelled, match="before it reached the sampler"):
+        client.generate(clip, model=FAST, request_id="withdrawn-early")

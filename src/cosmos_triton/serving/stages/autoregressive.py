@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
-from cosmos_triton.errors import InvalidInput, Unavailable
+from cosmos_triton.errors import Cancelled, InvalidInput, Unavailable
 from cosmos_triton.geometry import latent_frames
 from cosmos_triton.networks.autoregressive import build
 from cosmos_triton.sampling.engine import Engine, EngineSettings, Generation, GenerationRequest
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STAGE = "ar_sampler"
 _MICROSECONDS = 1e-6
+_REMEMBER_CANCELLED_S = 60.0  # longer than a request spends in the stages before this one
 
 
 class Sampler:
@@ -50,6 +51,7 @@ class Sampler:
         self._engines = {
             kind: _start_engine(component, settings, metrics) for kind, component in models.items()
         }
+        self._withdrawn: dict[str, float] = {}  # id → until when it is refused, monotonic seconds
 
     def submit(
         self, inputs: Mapping[str, NDArray[Any]], reply: "Reply", request_id: str, timeout_us: int
@@ -64,9 +66,11 @@ class Sampler:
         """
         cancel_id = to_bytes(inputs, "cancel_id")
         if cancel_id is not None:
-            found = [engine.cancel(cancel_id.decode()) for engine in self._engines.values()]
-            reply.result({"report": from_bytes(reports.dump({"cancelled": any(found)}))})
+            cancelled = self._cancel(cancel_id.decode(errors="replace"))
+            reply.result({"report": from_bytes(reports.dump({"cancelled": cancelled}))})
             return
+        if self._withdrawn.pop(request_id, 0.0) > time.monotonic():
+            raise Cancelled(f"request {request_id!r} was cancelled before it reached the sampler")
         if "context_tokens" not in inputs:
             raise InvalidInput("context_tokens is missing")
         text = inputs.get("text_embeddings")
@@ -96,6 +100,15 @@ class Sampler:
             ),
             done,
         )
+
+    def _cancel(self, request_id: str) -> bool:
+        """Withdraw a request; one that has not arrived yet is refused when it does, for a while."""
+        found = [engine.cancel(request_id) for engine in self._engines.values()]
+        if not any(found):
+            now = time.monotonic()
+            self._withdrawn = {key: until for key, until in self._withdrawn.items() if until > now}
+            self._withdrawn[request_id] = now + _REMEMBER_CANCELLED_S
+        return any(found)
 
     def close(self) -> None:
         """Stop the engines; videos that run are answered with an error."""
