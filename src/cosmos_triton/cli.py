@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CosmosError as error:
         sys.stderr.write(f"cosmos-triton: {error}\n")
         return int(getattr(error, "exit_code", 1))
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"cosmos-triton: {error.name} is missing: pip install 'cosmos-triton[serve]'\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("cosmos-triton: interrupted\n")
         return 130

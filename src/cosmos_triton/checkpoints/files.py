@@ -25,6 +25,7 @@ from cosmos_triton.errors import CheckpointError
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".jit", ".ckpt", ".safetensors"})
 
 _ZIP_START = b"PK\x03\x04"
+_ZIP_HEADER = 30  # bytes of a record's local header before its name
 _OLD_PICKLE_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # PyTorch's magic number, pickled
 _NOT_WEIGHTS = {
     b"version https://git-lfs": "a Git LFS pointer, not the weights: fetch them with `git lfs pull`",
@@ -139,9 +140,11 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
 def _record_start(path: Path, info: zipfile.ZipInfo) -> int:
     """Where a stored record's bytes begin: behind its local header, whose tail varies in length."""
     with path.open("rb") as file:
-        file.seek(info.header_offset + 26)
-        name, extra = struct.unpack("<HH", file.read(4))
-    return int(info.header_offset + 30 + name + extra)
+        file.seek(info.header_offset)
+        signature, name, extra = struct.unpack("<4s22xHH", file.read(_ZIP_HEADER))
+    if signature != _ZIP_START:
+        raise CheckpointError(f"{path} is damaged: record {info.filename} does not begin where it should")
+    return int(info.header_offset + _ZIP_HEADER + name + extra)
 
 
 def _state(prefix: str, module: "_ScriptObject") -> list[tuple[str, Tensor]]:

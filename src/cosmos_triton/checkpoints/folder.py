@@ -27,6 +27,7 @@ from cosmos_triton.checkpoints.published import (
     Family,
     Shape,
 )
+from cosmos_triton.checkpoints.releases import COSMOS1, PREDICT1, Release, release_of
 from cosmos_triton.checkpoints.strict import describe_differences
 from cosmos_triton.errors import CheckpointError
 
@@ -95,6 +96,17 @@ class CheckpointFolder:
             directories.setdefault(file.path.parent, []).append(file)
         found = [component for files in directories.values() for component in _components(files)]
         return tuple(sorted(found, key=lambda component: FAMILIES.index(component.family)))
+
+    @cached_property
+    def release(self) -> Release:
+        """Which release to use where the folder holds one network from both: Predict1 if it has models."""
+        models = [c for c in self.components if c.family is AUTOREGRESSIVE_FAMILY and not c.problem]
+        releases = {self.release_of(component) for component in models}
+        return COSMOS1 if releases == {COSMOS1} else PREDICT1
+
+    def release_of(self, component: Component[Any]) -> Release | None:
+        """The release that a component's directory is named after, if any."""
+        return release_of(component.directory.relative_to(self.path.parent))
 
     @property
     def unreadable(self) -> tuple[WeightFile, ...]:
@@ -190,8 +202,10 @@ class CheckpointFolder:
     def _only(self, found: Sequence[Component[A]], what: str, fetch: str, advice: str = "") -> Component[A]:
         """The one whole component of `found`, or an error that says what is there instead."""
         whole = [component for component in found if not component.problem]
-        if len(whole) == 1:
-            return whole[0]
+        preferred = [component for component in whole if self.release_of(component) is self.release]
+        for choice in (whole, preferred):
+            if len(choice) == 1:
+                return choice[0]
         if whole:
             places = ", ".join(f"{c.directory} ({c.architecture.name})" for c in whole)  # type: ignore[attr-defined]
             raise CheckpointError(f"{self.path} holds more than one {what}: {places}{advice}")

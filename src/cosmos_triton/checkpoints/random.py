@@ -7,11 +7,14 @@ streamed to disk: one tensor is in memory at a time (the tokenizers' archives, 0
 
 import hashlib
 import json
-import logging
 import math
+import os
+import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,12 +32,19 @@ from cosmos_triton.architectures import (
     TokenizerArchitecture,
 )
 from cosmos_triton.checkpoints import published
-from cosmos_triton.checkpoints.published import Shape
-from cosmos_triton.checkpoints.releases import ARCHIVES, AUX_VARS, MEAN_STD, PREDICT1, WEIGHTS
+from cosmos_triton.checkpoints.published import Shape, Shapes, parameters
+from cosmos_triton.checkpoints.releases import (
+    ARCHIVES,
+    AUX_VARS,
+    COMPONENTS,
+    MEAN_STD,
+    MODELS,
+    PREDICT1,
+    WEIGHTS,
+)
 from cosmos_triton.checkpoints.text_tokenizer import write_text_tokenizer
 from cosmos_triton.checkpoints.torch_zip import write_state_dict
-
-_log = logging.getLogger(__name__)
+from cosmos_triton.errors import CheckpointError
 
 _CONTEXT_ROWS = 12  # rows of the stored text context that a prompt of its length fills
 _HAAR_BANDS = 8  # of one Haar step over time, height and width
@@ -50,6 +60,7 @@ class Size:
     tokenizer_prefix: str
     diffusion_decoder: str
     text_encoder: str
+    whole_text: bool = False  # both halves of T5, in fp32
 
     @property
     def needs_text(self) -> bool:
@@ -58,28 +69,76 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(("tiny", "tiny-video2world"), "tiny-", "tiny", "tiny"),
-    **{name: Size((name,), "", "7B", "t5-11b") for name in ("4B", "5B", "12B", "13B")},
+    "tiny": Size(("tiny", "tiny-video2world"), "tiny-", "tiny", "tiny", whole_text=True),
+    **{name: Size((name,), "", "7B", "t5-11b") for name in MODELS},
 }
 
 
-def init_random(size: str, directory: Path, seed: int = 0) -> None:
-    """Writes every component of `size` (a key of SIZES) below `directory`, over what is there."""
-    parts = SIZES[size]
-    prefix = parts.tokenizer_prefix
-    for model in parts.autoregressive:
-        architecture = AUTOREGRESSIVE[model]
-        place = directory / PREDICT1.autoregressive_directory(model)
-        write_autoregressive(architecture, place, seed)
-    discrete = DISCRETE_TOKENIZERS[f"{prefix}DV8x16x16"]
-    continuous = CONTINUOUS_TOKENIZERS[f"{prefix}CV8x8x8"]
-    write_tokenizer(discrete, directory / PREDICT1.discrete_tokenizer, seed)
-    write_tokenizer(continuous, directory / PREDICT1.continuous_tokenizer, seed)
-    decoder = DIFFUSION_DECODERS[parts.diffusion_decoder]
-    write_diffusion_decoder(decoder, directory / PREDICT1.diffusion_decoder, seed)
-    if parts.needs_text:
-        text = TEXT_ENCODERS[parts.text_encoder]
-        write_text_encoder(text, directory / PREDICT1.text_encoder, seed, whole=size == "tiny")
+def init_random(
+    size: str,
+    directory: Path,
+    seed: int = 0,
+    only: Sequence[str] = COMPONENTS,
+    on_directory: Callable[[Path, int], None] = lambda path, size: None,
+) -> None:
+    """Writes the components `only` of `size` (a key of SIZES) below `directory`, over what is there.
+
+    Args:
+        on_directory: called before each directory with the bytes that its weights will take.
+
+    Raises:
+        CheckpointError: the disk has no room, or a file cannot be written.
+    """
+    parts = list(_parts(SIZES[size], only))
+    needed = sum(part.size for part in parts)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(directory).free
+        if needed > free:
+            raise CheckpointError(
+                f"{needed / 1e9:.1f} GB are to be written but {directory} has {free / 1e9:.1f} GB free"
+            )
+        for part in parts:
+            place = directory / part.directory
+            on_directory(place, part.size)
+            place.mkdir(parents=True, exist_ok=True)
+            part.write(place, seed)
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class _Part:
+    directory: str
+    size: int  # bytes of its weights
+    write: Callable[[Path, int], None]  # directory, seed
+
+
+def _parts(size: Size, only: Sequence[str]) -> Iterator[_Part]:
+    prefix = size.tokenizer_prefix
+    if "autoregressive" in only:
+        for model in size.autoregressive:
+            transformer = AUTOREGRESSIVE[model]
+            count = parameters(published.autoregressive_shapes(transformer).values())
+            place = PREDICT1.autoregressive_directory(model)
+            yield _Part(place, 2 * count, partial(write_autoregressive, transformer))
+    if "tokenizers" in only:
+        for tokenizer, place in (
+            (DISCRETE_TOKENIZERS[f"{prefix}DV8x16x16"], PREDICT1.discrete_tokenizer),
+            (CONTINUOUS_TOKENIZERS[f"{prefix}CV8x8x8"], PREDICT1.continuous_tokenizer),
+        ):
+            count = parameters(published.tokenizer_shapes(tokenizer).values())
+            codebook = 4 * 3 * tokenizer.codebook_size * len(tokenizer.fsq_levels or ())
+            yield _Part(place, 2 * 2 * count + codebook, partial(write_tokenizer, tokenizer))
+    if "diffusion-decoder" in only:
+        decoder = DIFFUSION_DECODERS[size.diffusion_decoder]
+        count = parameters(published.diffusion_decoder_shapes(decoder).values())
+        yield _Part(PREDICT1.diffusion_decoder, 2 * count, partial(write_diffusion_decoder, decoder))
+    if "text-encoder" in only and size.needs_text:
+        text = TEXT_ENCODERS[size.text_encoder]
+        shapes, dtype = _text_tensors(text, whole=size.whole_text)
+        count = parameters(shapes.values()) * dtype.itemsize
+        yield _Part(PREDICT1.text_encoder, count, partial(write_text_encoder, text, whole=size.whole_text))
 
 
 def write_autoregressive(arch: AutoregressiveArchitecture, directory: Path, seed: int) -> None:
@@ -94,11 +153,11 @@ def write_autoregressive(arch: AutoregressiveArchitecture, directory: Path, seed
         "vocab_size": arch.vocabulary,
         "video_latent_shape": list(arch.latent_shape),
     }
-    _start(directory, config)
+    _write_json(directory / "config.json", config)
     shapes = {f"{published.PREFIX}{k}": v for k, v in published.autoregressive_shapes(arch).items()}
-    write_state_dict(
-        directory / WEIGHTS, shapes, torch.bfloat16, _maker(seed, directory, _autoregressive_spread)
-    )
+    make = _maker(seed, directory, _autoregressive_spread)
+    with whole_file(directory / WEIGHTS) as path:
+        write_state_dict(path, shapes, torch.bfloat16, make)
 
 
 def write_tokenizer(arch: TokenizerArchitecture, directory: Path, seed: int) -> None:
@@ -106,33 +165,38 @@ def write_tokenizer(arch: TokenizerArchitecture, directory: Path, seed: int) -> 
 
     The archives hold the published tensors and a graph that refuses to run.
     """
-    _start(directory, {"architecture": arch.name})
+    _write_json(directory / "config.json", {"architecture": arch.name})
     make = _calm(_maker(seed, directory, _tokenizer_spread))
     encoder, decoder = published.tokenizer_encoder_shapes(arch), published.tokenizer_decoder_shapes(arch)
     for archive, shapes in zip(ARCHIVES, (encoder, decoder, encoder | decoder), strict=True):
-        tensors = {name: make(name, shape).to(torch.bfloat16) for name, shape in shapes.items()}
+        tensors = {name: make(name, shape) for name, shape in shapes.items()}
         buffers = published.tokenizer_buffers(arch, archive.removesuffix(".jit"))
-        _write_torchscript(directory / archive, tensors, {k: torch.zeros(v) for k, v in buffers.items()})
+        with whole_file(directory / archive) as path:
+            _write_torchscript(path, tensors, {name: torch.zeros(shape) for name, shape in buffers.items()})
     if arch.fsq_levels is None:
-        channels = arch.latent_channels * published.MEAN_STD_FRAMES  # [C F], flat
-        pair = (torch.zeros(channels), torch.ones(channels))
-        torch.save(tuple(value.to(torch.bfloat16) for value in pair), directory / MEAN_STD)
+        count = arch.latent_channels * published.MEAN_STD_FRAMES  # [C F], flat
+        pair = torch.zeros(count, dtype=torch.bfloat16), torch.ones(count, dtype=torch.bfloat16)
+        with whole_file(directory / MEAN_STD) as path:
+            torch.save(pair, path)
 
 
 def write_diffusion_decoder(arch: DiffusionDecoderArchitecture, directory: Path, seed: int) -> None:
     """`model.pt` in bf16 and `aux_vars.pt`, the text context for models without a prompt."""
-    _start(directory, {"architecture": arch.name})
+    _write_json(directory / "config.json", {"architecture": arch.name})
     shapes = published.diffusion_decoder_shapes(arch) | published.diffusion_decoder_buffers(arch)
     make = _maker(seed, directory, _diffusion_spread)
-    write_state_dict(directory / WEIGHTS, shapes, torch.bfloat16, make)
-    context = torch.zeros(1, published.CONTEXT_TOKENS, arch.text_dim)
+    with whole_file(directory / WEIGHTS) as path:
+        write_state_dict(path, shapes, torch.bfloat16, make)
+    rows = (1, published.CONTEXT_TOKENS)
+    context = torch.zeros(*rows, arch.text_dim, dtype=torch.bfloat16)
     context[:, :_CONTEXT_ROWS] = make("context", (1, _CONTEXT_ROWS, arch.text_dim))
-    mask = torch.zeros(1, published.CONTEXT_TOKENS)
+    mask = torch.zeros(rows)
     mask[:, :_CONTEXT_ROWS] = 1
-    torch.save({"context": context.to(torch.bfloat16), "context_mask": mask}, directory / AUX_VARS)
+    with whole_file(directory / AUX_VARS) as path:
+        torch.save({"context": context, "context_mask": mask}, path)
 
 
-def write_text_encoder(arch: TextEncoderArchitecture, directory: Path, seed: int, whole: bool) -> None:
+def write_text_encoder(arch: TextEncoderArchitecture, directory: Path, seed: int, *, whole: bool) -> None:
     """T5's `config.json`, tokenizer and `pytorch_model.bin`.
 
     Args:
@@ -158,27 +222,42 @@ def write_text_encoder(arch: TextEncoderArchitecture, directory: Path, seed: int
         "decoder_start_token_id": 0,
         "n_positions": arch.max_tokens,
     }
-    _start(directory, config)
+    _write_json(directory / "config.json", config)
     write_text_tokenizer(directory, arch.max_tokens)
-    shapes = published.text_encoder_shapes(arch)
-    dtype = torch.bfloat16
-    if whole:
-        copies = {f"{half}.embed_tokens.weight": shapes["shared.weight"] for half in ("encoder", "decoder")}
-        shapes |= copies | published.text_decoder_shapes(arch)
-        dtype = torch.float32
+    shapes, dtype = _text_tensors(arch, whole)
     make = _maker(seed, directory, _text_spread)
-    write_state_dict(
-        directory / "pytorch_model.bin",
-        shapes,
-        dtype,
-        lambda name, shape: make("shared.weight" if "embed_tokens" in name else name, shape),
-    )
+    with whole_file(directory / "pytorch_model.bin") as path:
+        write_state_dict(
+            path,
+            shapes,
+            dtype,
+            lambda name, shape: make("shared.weight" if "embed_tokens" in name else name, shape),
+        )
 
 
-def _start(directory: Path, config: Mapping[str, object]) -> None:
-    _log.info("writing %s", directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+def _text_tensors(arch: TextEncoderArchitecture, whole: bool) -> tuple[Shapes, torch.dtype]:
+    shapes = published.text_encoder_shapes(arch)
+    if not whole:
+        return shapes, torch.bfloat16
+    copies = {f"{half}.embed_tokens.weight": shapes["shared.weight"] for half in ("encoder", "decoder")}
+    return shapes | copies | published.text_decoder_shapes(arch), torch.float32
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to; what was written becomes `path` only if nothing went wrong."""
+    unfinished = path.with_name(f"{path.name}.partial")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except RuntimeError as error:  # PyTorch's writer, when the disk is full
+        raise CheckpointError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 Spread = Callable[[str, Shape], tuple[float, float]]  # a tensor's mean and standard deviation

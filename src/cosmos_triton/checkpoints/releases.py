@@ -1,9 +1,20 @@
 """Where the published networks lie: repositories on the hub and directories below a checkpoint folder."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
+TEXT_GUARD = "Qwen/Qwen3Guard-Gen-0.6B"  # what cosmos-guardrail judges prompts with
 ARCHIVES = ("encoder.jit", "decoder.jit", "autoencoder.jit")
 WEIGHTS = "model.pt"
+COMPONENTS = (
+    "autoregressive",
+    "tokenizers",
+    "diffusion-decoder",
+    "text-encoder",
+)  # what has weights of its own
+OPTIONAL = ("diffusion-decoder", "text-encoder", "guardrail")  # what some ensembles or profiles do without
+MODELS = ("4B", "5B", "12B", "13B")
+SIZES = ("tiny", *MODELS)  # of random folders
 MEAN_STD = "mean_std.pt"
 AUX_VARS = "aux_vars.pt"
 
@@ -13,6 +24,7 @@ class Release:
     """One of NVIDIA's two releases of the same architectures; a directory is named as its repository."""
 
     name: str
+    prefixes: tuple[str, ...]  # with which the names of its directories begin
     autoregressive: str  # template over the model's published name, e.g. `5B-Video2World`
     discrete_tokenizer: str
     continuous_tokenizer: str
@@ -41,6 +53,7 @@ PUBLISHED_NAMES = {
 
 PREDICT1 = Release(
     name="predict1",
+    prefixes=("Cosmos-Predict1-", "Cosmos-Tokenize1-"),
     autoregressive="Cosmos-Predict1-{}",
     discrete_tokenizer="Cosmos-Tokenize1-DV8x16x16-720p",
     continuous_tokenizer="Cosmos-Tokenize1-CV8x8x8-720p",
@@ -49,6 +62,7 @@ PREDICT1 = Release(
 )
 COSMOS1 = Release(
     name="1.0",
+    prefixes=("Cosmos-1.0-",),
     autoregressive="Cosmos-1.0-Autoregressive-{}",
     discrete_tokenizer="Cosmos-1.0-Tokenizer-DV8x16x16",
     continuous_tokenizer="Cosmos-1.0-Tokenizer-CV8x8x8",
@@ -56,3 +70,13 @@ COSMOS1 = Release(
     guardrail="Cosmos-1.0-Guardrail",
 )
 RELEASES = {release.name: release for release in (PREDICT1, COSMOS1)}
+
+
+def release_of(directory: PurePath) -> Release | None:
+    """The release whose naming a directory, or one above it, follows; the hub's cache is understood too."""
+    names = [part.rpartition("--")[2] for part in reversed(directory.parts)]
+    for name in names:
+        for release in RELEASES.values():
+            if name.startswith(release.prefixes):
+                return release
+    return None

@@ -1,0 +1,266 @@
+"""What the hub offers and how it refuses: listings and bytes, with every failure in one sentence.
+
+huggingface_hub speaks to the hub; this module keeps half-fetched files across runs (the library throws
+them away), verifies them and explains errors.
+"""
+
+import errno
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import HfApi, constants, get_token, hf_hub_url
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.file_download import get_hf_file_metadata, http_get
+from huggingface_hub.utils._headers import build_hf_headers
+
+from cosmos_triton.errors import CheckpointError
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 5  # without a byte of progress, besides the library's own
+_PAUSE_S = 1.0
+_PARTIAL = ".partial"
+_TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+_HASHED_AT_ONCE = 1 << 24
+
+
+class DownloadError(CheckpointError):
+    """A download did not succeed; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class TokenMissing(DownloadError):
+    """The repository wants a token and none is set."""
+
+    exit_code = 3
+
+
+class TokenRefused(DownloadError):
+    """The hub does not know the token (401)."""
+
+    exit_code = 4
+
+
+class LicenceNotAccepted(DownloadError):
+    """The token's account may not read the repository (403)."""
+
+    exit_code = 5
+
+
+class HubUnreachable(DownloadError):
+    """No network, no answer, or the hub is in trouble (429, 5xx)."""
+
+    exit_code = 6
+
+
+class DiskFull(DownloadError):
+    """There is not enough room."""
+
+    exit_code = 7
+
+
+class FileCorrupt(DownloadError):
+    """What arrived is not what the hub lists."""
+
+    exit_code = 8
+
+
+class NotOnHub(DownloadError):
+    """The hub has no such repository, revision or file (404)."""
+
+    exit_code = 9
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a repository at one commit."""
+
+    repository: str
+    revision: str  # commit hash
+    name: str
+    size: int
+    sha256: str  # empty for a small file that git holds itself
+    git_sha1: str
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.name)
+        if path.is_absolute() or ".." in path.parts:
+            raise DownloadError(f"{self.repository} lists a file outside itself: {self.name!r}")
+
+    @property
+    def checksum(self) -> str:
+        """What a whole file's digest is."""
+        return self.sha256 or self.git_sha1
+
+
+def list_files(repository: str, revision: str = "main") -> list[HubFile]:
+    """Every file of a repository with its size and checksum."""
+    with _explained(repository):
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    return [
+        HubFile(
+            repository=repository,
+            revision=info.sha or revision,
+            name=entry.rfilename,
+            size=(entry.lfs.size if entry.lfs else entry.size) or 0,
+            sha256=entry.lfs.sha256 if entry.lfs else "",
+            git_sha1=entry.blob_id or "",
+        )
+        for entry in info.siblings or []
+    ]
+
+
+def check_access(file: HubFile) -> None:
+    """Asks for the file's headers only; a refusal raises as for the file itself."""
+    with _explained(file.repository):
+        get_hf_file_metadata(_address(file))
+
+
+def is_whole(file: HubFile, path: Path) -> bool:
+    """Whether `path` has the file's size and checksum."""
+    return path.is_file() and path.stat().st_size == file.size and _digest(file, path) == file.checksum
+
+
+def fetch(file: HubFile, path: Path) -> None:
+    """Brings `file` to `path`, going on where an earlier attempt stopped.
+
+    Bytes gather beside `path` under a name that has the checksum in it, and are moved to `path` only when
+    the checksum is right; otherwise they are deleted. Blocks until done.
+
+    Raises:
+        DownloadError: one of its kinds above.
+    """
+    partial = partial_path(file, path)
+    with _explained(file.repository, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _fetch_bytes(file, partial)
+        if not is_whole(file, partial):
+            partial.unlink(missing_ok=True)
+            raise FileCorrupt(
+                f"{file.name} of {file.repository} arrived with a wrong checksum and was deleted; "
+                "run the same command to fetch it again"
+            )
+        os.replace(partial, path)
+
+
+def partial_path(file: HubFile, path: Path) -> Path:
+    """Where the bytes of an unfinished download of `path` lie."""
+    return path.with_name(f"{path.name}.{file.checksum[:12]}{_PARTIAL}")
+
+
+def _fetch_bytes(file: HubFile, partial: Path) -> None:
+    attempts = 0
+    while True:
+        have = partial.stat().st_size if partial.exists() else 0
+        if have > file.size:
+            partial.unlink()
+            have = 0
+        if have == file.size and have:
+            return
+        try:
+            with partial.open("ab") as target:
+                http_get(
+                    _address(file),
+                    target,
+                    resume_size=have,
+                    headers=build_hf_headers(),
+                    expected_size=file.size,
+                    displayed_filename=file.name,
+                )
+            return
+        except Exception as error:
+            if not _is_transport(error):
+                raise
+            gained = partial.stat().st_size - have
+            attempts = 0 if gained else attempts + 1
+            if attempts >= _ATTEMPTS:
+                raise
+            _log.warning("%s: %s; going on at %d bytes", file.name, error, have + gained)
+            time.sleep(_PAUSE_S)
+
+
+def _address(file: HubFile) -> str:
+    return hf_hub_url(file.repository, file.name, revision=file.revision)
+
+
+def _digest(file: HubFile, path: Path) -> str:
+    # Without a sha256 there is git's own object id: SHA-1 over a header and the content.
+    digest = hashlib.sha256() if file.sha256 else hashlib.sha1(f"blob {file.size}\0".encode())
+    with path.open("rb") as source:
+        while piece := source.read(_HASHED_AT_ONCE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _is_transport(error: BaseException) -> bool:
+    """Whether the connection failed, rather than the hub refusing or the disk."""
+    if isinstance(error, HfHubHTTPError):
+        return False
+    return type(error).__module__.partition(".")[0] in _TRANSPORTS or isinstance(
+        error, ConnectionError | TimeoutError
+    )
+
+
+@contextmanager
+def _explained(repository: str, path: Path | None = None) -> Iterator[None]:
+    """Turns what the library raises into a DownloadError of one sentence."""
+    try:
+        yield
+    except DownloadError:
+        raise
+    except HfHubHTTPError as error:
+        raise _refusal(error, repository) from error
+    except OfflineModeIsEnabled as error:
+        raise HubUnreachable("HF_HUB_OFFLINE is set, so nothing can be fetched") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"the disk is full; what has arrived of {path} is kept for the next run"
+            ) from error
+        if _is_transport(error):
+            raise _unreachable(error) from error
+        if str(error).startswith("Consistency check failed"):
+            raise HubUnreachable(
+                f"{constants.ENDPOINT} sent fewer bytes than it promised for {path}"
+            ) from error
+        raise DownloadError(f"{path or repository}: {error.strerror or error}") from error
+    except Exception as error:
+        if not _is_transport(error):
+            raise
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: BaseException) -> HubUnreachable:
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return HubUnreachable(f"{constants.ENDPOINT} cannot be reached: {reason}")
+
+
+def _refusal(error: HfHubHTTPError, repository: str) -> DownloadError:
+    status = error.response.status_code
+    page = f"{constants.ENDPOINT}/{repository}"
+    tokens = f"{constants.ENDPOINT}/settings/tokens"
+    gated = isinstance(error, GatedRepoError)
+    if status == 401 and not get_token():
+        return TokenMissing(
+            f"{repository} wants a token: accept the licence at {page}, make a token at {tokens} "
+            "and set HF_TOKEN"
+        )
+    if status == 401:
+        return TokenRefused(f"the hub refused the token (401): check HF_TOKEN against {tokens}")
+    if status == 403 or gated:
+        return LicenceNotAccepted(
+            f"the token may not read {repository} ({status}): accept the licence at {page} with its account, "
+            "and let the token read gated repositories"
+        )
+    if status == 404:
+        return NotOnHub(f"the hub has no {error.request.url} (404)")
+    if status == 429 or status >= 500:
+        return HubUnreachable(f"{constants.ENDPOINT} is in trouble (status {status}); try again later")
+    return DownloadError(f"{repository}: the hub answered status {status}")
