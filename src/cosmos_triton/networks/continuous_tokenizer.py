@@ -60,7 +60,7 @@ class ContinuousEncoder(nn.Module):
     def __init__(self, architecture: TokenizerArchitecture) -> None:
         super().__init__()
         self.encoder = autoencoder.build_encoder(architecture)
-        self.quant_conv = autoencoder.pointwise(architecture.z_channels, architecture.latent_channels)
+        self.quant_conv = autoencoder.CausalConv3d(architecture.z_channels, architecture.latent_channels)
 
     def forward(self, video: Tensor) -> Tensor:
         return self.quant_conv(self.encoder(video.to(self.quant_conv.weight.dtype)))  # type: ignore[no-any-return]
@@ -71,7 +71,7 @@ class ContinuousDecoder(nn.Module):
 
     def __init__(self, architecture: TokenizerArchitecture) -> None:
         super().__init__()
-        self.post_quant_conv = autoencoder.pointwise(architecture.latent_channels, architecture.z_channels)
+        self.post_quant_conv = autoencoder.CausalConv3d(architecture.latent_channels, architecture.z_channels)
         self.decoder = autoencoder.build_decoder(architecture)
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class DiscreteEncoder(nn.Module):
     def __init__(self, architecture: TokenizerArchitecture) -> None:
         super().__init__()
         self.encoder = autoencoder.build_encoder(architecture)
-        self.quant_conv = autoencoder.pointwise(architecture.z_channels, architecture.latent_channels)
+        self.quant_conv = autoencoder.CausalConv3d(architecture.z_channels, architecture.latent_channels)
         self.quantizer = FiniteScalarQuantizer(_levels(architecture))
 
     def latents(self, video: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class DiscreteDecoder(nn.Module):
     def __init__(self, architecture: TokenizerArchitecture) -> None:
         super().__init__()
         self.quantizer = FiniteScalarQuantizer(_levels(architecture))
-        self.post_quant_conv = autoencoder.pointwise(architecture.latent_channels, architecture.z_channels)
+        self.post_quant_conv = autoencoder.CausalConv3d(architecture.latent_channels, architecture.z_channels)
         self.decoder = autoencoder.build_decoder(architecture)
 
     def forward(self, ids: Tensor) -> Tensor:

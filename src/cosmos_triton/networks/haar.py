@@ -10,6 +10,7 @@ The first frame is repeated p-1 times before patching, so that latent 0 holds fr
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 _LOW_HIGH = ((1.0, 1.0), (1.0, -1.0))  # rows: mean and difference of two neighbours
@@ -59,7 +60,7 @@ class HaarPatcher(nn.Module):
         cells = video.reshape(b, c, t // p, p, h // p, p, w // p, p)
         # [B, C, t, p, h, p, w, p] -> [B, t, h, w, C, p p p]
         pixels = cells.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(5)
-        bands = pixels @ self.matrix.to(video.dtype).T
+        bands = F.linear(pixels, self.matrix.to(video.dtype))
         # [B, t, h, w, C, bands] -> [B, bands C, t, h, w]
         return bands.permute(0, 5, 4, 1, 2, 3).flatten(1, 2)
 
@@ -72,14 +73,14 @@ class HaarUnpatcher(nn.Module):
     def __init__(self, patch: int) -> None:
         super().__init__()
         self.patch = patch
-        self.register_buffer("matrix", haar_matrix(patch) * patch**AXES, persistent=False)
+        self.register_buffer("matrix", patch**AXES * haar_matrix(patch).T, persistent=False)
 
     def forward(self, bands: Tensor) -> Tensor:
         p = self.patch
         b, _, t, h, w = bands.shape
         # [B, bands C, t, h, w] -> [B, t, h, w, C, bands]
         grouped = bands.reshape(b, p**AXES, -1, t, h, w).permute(0, 3, 4, 5, 2, 1)
-        pixels = grouped @ self.matrix.to(bands.dtype)
+        pixels = F.linear(grouped, self.matrix.to(bands.dtype))
         # [B, t, h, w, C, p p p] -> [B, C, t p, h p, w p]
         cells = pixels.reshape(b, t, h, w, -1, p, p, p).permute(0, 4, 1, 5, 2, 6, 3, 7)
         return cells.reshape(b, -1, t * p, h * p, w * p)[:, :, p - 1 :]

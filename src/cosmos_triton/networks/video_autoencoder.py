@@ -1,9 +1,10 @@
 """The causal convolutional trunk shared by the discrete and the continuous tokenizer.
 
-Encoder and decoder are diffusers' CosmosEncoder3d and CosmosDecoder3d with two parts replaced by
-equal ones that export cleanly: the wavelet patching by one constant matrix (`haar`), and spatial
+Encoder and decoder are diffusers' CosmosEncoder3d and CosmosDecoder3d with three parts replaced by
+equal ones that export cleanly: the wavelet patching by one constant matrix (`haar`); spatial
 attention by one call per latent frame, which divides the memory of its scores by the number of
-frames.
+frames; and the convolutions by ones that pad in the convolution itself and only where there is
+something to pad, which takes two thirds of the nodes out of the graph.
 """
 
 import torch
@@ -22,6 +23,28 @@ from cosmos_triton.networks.loading import Renames
 
 ENCODER_PREFIXES = ("encoder.", "quant_conv.")
 DECODER_PREFIXES = ("decoder.", "post_quant_conv.")
+
+
+class CausalConv3d(nn.Conv3d):
+    """A convolution that sees no later frame: time is padded with the first frame, space with zeros."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int, int] = (1, 1, 1),
+        stride: tuple[int, int, int] = (1, 1, 1),
+        spatial_padding: int = 0,
+    ) -> None:
+        padding = (0, spatial_padding, spatial_padding)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding)
+        self.repeats = kernel_size[0] - stride[0]
+
+    def forward(self, video: Tensor) -> Tensor:
+        if self.repeats:
+            first = video[:, :, :1].expand(-1, -1, self.repeats, -1, -1)
+            video = torch.cat([first, video], dim=2)
+        return super().forward(video)
 
 
 class PerFrameSpatialAttention:
@@ -63,7 +86,7 @@ def build_encoder(architecture: TokenizerArchitecture) -> CosmosEncoder3d:
         temporal_compression_ratio=architecture.temporal_compression,
     )
     encoder.patch_embed = HaarPatcher(architecture.patch_size)  # type: ignore[assignment]
-    _unroll_spatial_attention(encoder)
+    _simplify(encoder)
     return encoder
 
 
@@ -81,13 +104,8 @@ def build_decoder(architecture: TokenizerArchitecture) -> CosmosDecoder3d:
         temporal_compression_ratio=architecture.temporal_compression,
     )
     decoder.unpatch_embed = HaarUnpatcher(architecture.patch_size)  # type: ignore[assignment]
-    _unroll_spatial_attention(decoder)
+    _simplify(decoder)
     return decoder
-
-
-def pointwise(in_channels: int, out_channels: int) -> CosmosCausalConv3d:
-    """The 1x1x1 convolution on either side of the latent."""
-    return CosmosCausalConv3d(in_channels, out_channels, kernel_size=1, padding=0)
 
 
 def renames(architecture: TokenizerArchitecture) -> Renames:
@@ -131,7 +149,20 @@ def _level_widths(architecture: TokenizerArchitecture) -> list[int]:
     return [architecture.channels * multiplier for multiplier in architecture.channel_multipliers]
 
 
-def _unroll_spatial_attention(trunk: nn.Module) -> None:
-    for name, module in trunk.named_modules():
+def _simplify(trunk: nn.Module) -> None:
+    for name, module in list(trunk.named_modules()):
         if isinstance(module, CosmosCausalAttention) and "temp_attentions" not in name:
             module.processor = PerFrameSpatialAttention()  # type: ignore[assignment]
+        if isinstance(module, CosmosCausalConv3d):
+            trunk.set_submodule(name, _simplified(module))
+
+
+def _simplified(convolution: CosmosCausalConv3d) -> CausalConv3d:
+    time, height, width = convolution.kernel_size
+    return CausalConv3d(
+        convolution.in_channels,
+        convolution.out_channels,
+        (time, height, width),
+        (convolution.stride[0], convolution.stride[1], convolution.stride[2]),
+        convolution.spatial_pad[0],
+    )
