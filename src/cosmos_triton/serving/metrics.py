@@ -8,8 +8,6 @@ values are checked before they are passed on, and histograms are never read.
 import threading
 from typing import Any
 
-import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
-
 
 class Metrics:
     """The metric families of one stage process. Keep the object for as long as the process lives."""
@@ -55,6 +53,9 @@ class Metrics:
         return self._series[key]
 
     def _family(self, name: str, description: str, kind: str) -> Any:
+        # Imported here, so that stages which are handed a `Metrics` can be imported outside Triton.
+        import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+
         if name not in self._families:
             kinds = pb_utils.MetricFamily
             constant = {"counter": kinds.COUNTER, "gauge": kinds.GAUGE, "histogram": kinds.HISTOGRAM}[kind]
