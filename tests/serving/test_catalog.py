@@ -1,0 +1,62 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.checkpoints.random import init_random
+from cosmos_triton.errors import CheckpointError
+from cosmos_triton.serving.catalog import autoregressive_models, geometry, servable_ensembles
+from cosmos_triton.serving.launch import ENSEMBLES
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    init_random("tiny", folder)
+    return folder
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "copy"))
+
+
+def test_a_whole_folder_serves_everything_at_one_size(tiny: Path) -> None:
+    folder = CheckpointFolder(tiny)
+    assert servable_ensembles(folder) == (list(ENSEMBLES), {})
+    models = autoregressive_models(folder)
+    assert [component.architecture.name for component in models.values()] == ["tiny", "tiny-video2world"]
+    assert geometry(models).height == 160
+
+
+def test_without_the_diffusion_decoder_the_fast_ensembles_remain(copy: Path) -> None:
+    shutil.rmtree(next(copy.glob("*Decoder*")))
+    served, reasons = servable_ensembles(CheckpointFolder(copy))
+    assert served == ["cosmos_base_fast", "cosmos_video2world_fast"]
+    assert "no diffusion decoder" in reasons["cosmos_base"]
+
+
+def test_without_the_base_model_video2world_remains(copy: Path) -> None:
+    shutil.rmtree(copy / "Cosmos-Predict1-tiny")
+    served, reasons = servable_ensembles(CheckpointFolder(copy))
+    assert served == ["cosmos_video2world", "cosmos_video2world_fast"]
+    assert "no autoregressive base model" in reasons["cosmos_base"]
+    assert list(autoregressive_models(CheckpointFolder(copy))) == [True]
+
+
+def test_a_damaged_model_is_not_passed_over(copy: Path) -> None:
+    """A server with one good and one damaged model must not start as if the damaged one were absent."""
+    import torch
+
+    path = copy / "Cosmos-Predict1-tiny" / "model.pt"
+    tensors = torch.load(path, weights_only=True)
+    tensors.pop(next(iter(tensors)))
+    torch.save(tensors, path)
+    with pytest.raises(CheckpointError, match="damaged"):
+        autoregressive_models(CheckpointFolder(copy))
+
+
+def test_an_empty_folder_says_what_to_fetch(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cosmos-triton download"):
+        autoregressive_models(CheckpointFolder(tmp_path))
