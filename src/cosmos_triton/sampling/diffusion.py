@@ -71,6 +71,11 @@ def initial_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=generator)
 
 
+def timesteps(settings: DiffusionSettings) -> list[float]:
+    """The network's second argument at every step: c_noise = ln(sigma) / 4, falling."""
+    return [float(timestep) for timestep in _scheduler(settings).timesteps]
+
+
 def denoise(
     predict: Predict,
     noise: Tensor,
@@ -90,17 +95,14 @@ def denoise(
     """
     if noise.shape[1] != settings.window:
         raise ValueError(f"noise has {noise.shape[1]} latent frames, the window {settings.window}")
-    scheduler = EDMEulerScheduler(
-        sigma_min=settings.sigma_min, sigma_max=settings.sigma_max, sigma_data=settings.sigma_data
-    )
-    scheduler.set_timesteps(settings.steps)
+    scheduler = _scheduler(settings)
     sample = noise * scheduler.init_noise_sigma
     for step, timestep in enumerate(scheduler.timesteps, start=1):
         conditional, unconditional = predict(
             scheduler.scale_model_input(sample, timestep), timestep.reshape(1)
         )
         guided = conditional + settings.guidance * (conditional - unconditional)
-        sample = scheduler.step(guided, timestep, sample).prev_sample
+        (sample,) = scheduler.step(guided, timestep, sample, return_dict=False)[:1]
         if on_step is not None:
             on_step(step)
     latents: Tensor = sample / settings.sigma_data
@@ -132,3 +134,11 @@ def decode_tokens(
     noise = initial_noise(seed, (LATENT_CHANNELS, settings.window, *geometry.latent_plane))
     latents = denoise(lambda sample, timestep: predict(sample, timestep, window), noise, settings, on_step)
     return latents[:, : tokens.shape[0]]
+
+
+def _scheduler(settings: DiffusionSettings) -> EDMEulerScheduler:
+    scheduler: EDMEulerScheduler = EDMEulerScheduler(
+        sigma_min=settings.sigma_min, sigma_max=settings.sigma_max, sigma_data=settings.sigma_data
+    )
+    scheduler.set_timesteps(settings.steps)
+    return scheduler

@@ -85,6 +85,8 @@ class ServerSettings:
     def models(self) -> list[str]:
         """The stages of all chosen ensembles, then the ensembles."""
         stages = dict.fromkeys(stage for ensemble in self.ensembles for stage in STAGES[ensemble])
+        if self.profile == "torch":
+            stages.pop("diffusion_denoiser", None)  # diffusion_decoder holds the network itself
         return [*stages, *self.ensembles]
 
 

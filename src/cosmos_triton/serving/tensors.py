@@ -1,4 +1,4 @@
-"""Triton's tensors ⇄ numpy arrays and plain values."""
+"""Triton's tensors ⇄ numpy arrays on the host and PyTorch tensors on the GPU."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,32 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def read_inputs(request: Any) -> Arrays:
-    """All input tensors that the request carries, by name. Absent optional inputs have no key."""
-    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+    """All input tensors that the request carries, by name. Absent optional inputs have no key.
+
+    A tensor on the GPU stays there and comes as a PyTorch tensor; only models that set
+    FORCE_CPU_ONLY_INPUT_TENSORS to `no` are given any.
+    """
+    return {tensor.name(): _value(tensor) for tensor in request.inputs()}
 
 
-def response(outputs: Mapping[str, NDArray[Any]]) -> Any:
-    """A response with these output tensors."""
+def response(outputs: Mapping[str, Any]) -> Any:
+    """A response with these output tensors: numpy arrays, or PyTorch tensors wherever they are."""
     return pb_utils.InferenceResponse(
-        output_tensors=[pb_utils.Tensor(name, np.ascontiguousarray(value)) for name, value in outputs.items()]
+        output_tensors=[_tensor(name, value) for name, value in outputs.items()]
     )
+
+
+def _value(tensor: Any) -> Any:
+    if tensor.is_cpu():
+        return tensor.as_numpy()
+    import torch  # only stages on a GPU come here, and they have it anyway
+
+    return torch.from_dlpack(tensor)  # type: ignore[attr-defined]
+
+
+def _tensor(name: str, value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return pb_utils.Tensor(name, np.ascontiguousarray(value))
+    if value.is_cuda:
+        return pb_utils.Tensor.from_dlpack(name, value.contiguous())
+    return pb_utils.Tensor(name, value.contiguous().numpy())

@@ -1,0 +1,278 @@
+"""Where a network's weights wait for their turn: on the device, or in pinned host memory.
+
+    resident   weights stay on the device
+    offload    weights wait in pinned host memory; on the device they take no room between requests
+
+Offloaded weights come back in one of two ways. A small network is copied whole. A deep one is
+streamed: a few of its blocks are on the device at a time, and the copy of the next runs while the
+present one computes. Where a block computes longer than it copies (the diffusion decoder: 46 ms
+against 9 ms), streaming costs no time and the network never takes more room than those blocks.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cosmos_triton.errors import ConfigurationError
+
+_ALIGNMENT = 256  # bytes; what kernels expect of a tensor's start
+
+
+class Residency(StrEnum):
+    """Where weights are between requests."""
+
+    RESIDENT = "resident"
+    OFFLOAD = "offload"
+
+    @classmethod
+    def parse(cls, text: str, what: str) -> "Residency":
+        """The value named `text`; `what` names the setting in the error."""
+        try:
+            return cls(text)
+        except ValueError:
+            raise ConfigurationError(f"{what}={text!r} is neither resident nor offload") from None
+
+
+@dataclass(frozen=True)
+class _Place:
+    name: str
+    start: int
+    dtype: torch.dtype
+    shape: torch.Size
+
+    @property
+    def end(self) -> int:
+        return self.start + self.shape.numel() * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Named tensors end to end in one host buffer, so that a single copy moves them all."""
+
+    buffer: Tensor  # [bytes] uint8, pinned where there is a GPU
+    places: tuple[_Place, ...]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Pack":
+        """A copy of `tensors`, which may lie on any device."""
+        places: list[_Place] = []
+        start = 0
+        for name, tensor in tensors.items():
+            places.append(_Place(name, start, tensor.dtype, tensor.shape))
+            start = -(-places[-1].end // _ALIGNMENT) * _ALIGNMENT
+        buffer = torch.empty(start, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        pack = cls(buffer, tuple(places))
+        for name, view in pack.views(buffer).items():
+            view.copy_(tensors[name])
+        return pack
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the buffer."""
+        return self.buffer.numel()
+
+    def views(self, buffer: Tensor) -> dict[str, Tensor]:
+        """The tensors as they lie in `buffer` ([bytes] uint8, at least `nbytes` long), by name."""
+        return {
+            place.name: buffer[place.start : place.end].view(place.dtype).view(place.shape)
+            for place in self.places
+        }
+
+
+class BlockStream:
+    """Blocks of weights that pass through a few slots of device memory, always in the same circle.
+
+    Use: `open`, then for each pass over the network and each block in order `take` it, launch its
+    work, `give_back`; `close` at the end. Copies run on a stream of their own.
+
+    Args:
+        packs: one per block.
+        device: where the slots are.
+        slots: blocks on the device at once, at least 2 for the copy to overlap.
+    """
+
+    def __init__(self, packs: Sequence[Pack], device: torch.device, slots: int = 2) -> None:
+        self._packs = list(packs)
+        self._device = device
+        self._count = min(slots, len(self._packs))
+        self._slots: list[Tensor] = []
+        self._cuda = device.type == "cuda"
+        self._copies = torch.cuda.Stream(device) if self._cuda else None  # type: ignore[no-untyped-call]
+        self._arrived: list[torch.cuda.Event] = []
+        self._next = 0  # the next block to copy, counted without wrapping
+        self._turn = 0  # the next block to take, likewise
+
+    def open(self) -> None:
+        """Allocate the slots and start copying the first blocks."""
+        size = max(pack.nbytes for pack in self._packs)
+        self._slots = [torch.empty(size, dtype=torch.uint8, device=self._device) for _ in range(self._count)]
+        if self._cuda:
+            self._arrived = [torch.cuda.Event() for _ in range(self._count)]  # type: ignore[no-untyped-call]
+        self._next = self._turn = 0
+        for _ in range(self._count):
+            self._copy_next()
+
+    def take(self, index: int) -> dict[str, Tensor]:
+        """Block `index` on the device; work launched from now on waits for its copy."""
+        if index != self._turn % len(self._packs):
+            raise RuntimeError(f"block {index} was taken when {self._turn % len(self._packs)} was due")
+        slot = self._turn % self._count
+        if self._cuda:
+            torch.cuda.current_stream(self._device).wait_event(self._arrived[slot])
+        return self._packs[index].views(self._slots[slot])
+
+    def give_back(self) -> None:
+        """The block taken last is done with once the work launched so far has run."""
+        self._turn += 1
+        self._copy_next()
+
+    def close(self) -> None:
+        """Wait for the device and free the slots."""
+        if self._cuda:
+            torch.cuda.synchronize(self._device)
+        self._slots = []
+        _empty_cache(self._device)
+
+    def _copy_next(self) -> None:
+        slot, pack = self._next % self._count, self._packs[self._next % len(self._packs)]
+        target = self._slots[slot][: pack.nbytes]
+        self._next += 1
+        if self._copies is None:
+            target.copy_(pack.buffer)
+            return
+        self._copies.wait_stream(torch.cuda.current_stream(self._device))  # the slot's last reader
+        with torch.cuda.stream(self._copies):
+            target.copy_(pack.buffer, non_blocking=True)
+            self._arrived[slot].record(self._copies)
+
+
+class Weights(Protocol):
+    """The weights of one network."""
+
+    def present(self) -> AbstractContextManager[None]:
+        """A block of code in which the network can run."""
+
+
+class ResidentWeights:
+    """Weights that stay on the device."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        module.to(device)
+
+    def present(self) -> AbstractContextManager[None]:
+        """Always so."""
+        return nullcontext()
+
+
+class OffloadedWeights:
+    """Weights that are copied to the device whole for each request."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self._module = module
+        self._device = device
+        self._pack = Pack.of(_tensors(module))
+        self._absent = {name: torch.empty(0, dtype=t.dtype) for name, t in _tensors(module).items()}
+        _point(module, self._absent)
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """Copies the weights in, and drops them at the end."""
+        _point(self._module, self._pack.views(self._pack.buffer.to(self._device, non_blocking=True)))
+        try:
+            yield
+        finally:
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+            _point(self._module, self._absent)
+            _empty_cache(self._device)
+
+
+class StreamedWeights:
+    """Weights of which all but a stack of blocks is resident; the blocks stream.
+
+    Args:
+        module: the network.
+        blocks: those of its submodules that run one after the other, once each, in this order.
+        device: where it runs.
+    """
+
+    def __init__(self, module: nn.Module, blocks: Sequence[nn.Module], device: torch.device) -> None:
+        packs = [Pack.of(_tensors(block)) for block in blocks]
+        self._blocks = list(blocks)
+        self._absent = [
+            {name: torch.empty(0, dtype=t.dtype) for name, t in _tensors(block).items()} for block in blocks
+        ]
+        self._drop()
+        module.to(device)
+        self._stream = BlockStream(packs, device)
+        for index, block in enumerate(self._blocks):
+            block.register_forward_pre_hook(self._taking(index))
+            block.register_forward_hook(lambda *_: self._stream.give_back())
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """Starts the stream, and frees its slots at the end."""
+        self._stream.open()
+        try:
+            yield
+        finally:
+            self._stream.close()
+            self._drop()
+
+    def _taking(self, index: int) -> "Callable[..., None]":
+        return lambda block, *_: _point(block, self._stream.take(index))
+
+    def _drop(self) -> None:
+        for block, absent in zip(self._blocks, self._absent, strict=True):
+            _point(block, absent)
+
+
+@contextmanager
+def turn(device: torch.device) -> Iterator[None]:
+    """Holds the device's only turn: offloaded stages, which are processes of their own, run one at a time.
+
+    Without it two of them could bring their weights in together and exceed what either needs alone.
+    The lock is a file that the system releases when a process ends, however it ends.
+    """
+    path = Path(tempfile.gettempdir()) / f"cosmos-triton-{os.getuid()}-{device.type}{device.index or 0}.turn"
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, saved or not, by name."""
+    return {
+        **{name: parameter.data for name, parameter in module.named_parameters()},
+        **dict(module.named_buffers()),
+    }
+
+
+def _point(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make the module's parameters and buffers refer to `tensors`."""
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        if leaf in owner._parameters:
+            parameter = owner._parameters[leaf]
+            assert parameter is not None
+            parameter.data = tensor
+        else:
+            owner._buffers[leaf] = tensor
+
+
+def _empty_cache(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

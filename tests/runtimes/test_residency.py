@@ -1,0 +1,125 @@
+"""Weights that come and go: the network computes the same, and holds nothing in between."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.runtimes.pytorch import PyTorchRuntime
+from cosmos_triton.runtimes.residency import BlockStream, Pack, Residency, turn
+
+CPU = torch.device("cpu")
+
+
+class Stack(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(5))
+        self.register_buffer("offset", torch.arange(8.0), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return x + self.offset
+
+
+def held(module: nn.Module) -> int:
+    return sum(t.numel() for t in (*module.parameters(), *module.buffers()))
+
+
+def test_a_pack_keeps_names_types_shapes_and_values() -> None:
+    tensors = {
+        "a": torch.randn(3, 5),
+        "b": torch.randint(0, 9, (7,), dtype=torch.int32),
+        "c": torch.randn(2, 4).to(torch.float8_e4m3fn),
+        "d": torch.tensor(2.5, dtype=torch.bfloat16),
+    }
+    pack = Pack.of(tensors)
+    copied = pack.views(pack.buffer.clone())
+    assert list(copied) == list(tensors)
+    for name, tensor in tensors.items():
+        assert copied[name].dtype == tensor.dtype
+        assert torch.equal(copied[name].float(), tensor.float())
+        assert copied[name].data_ptr() % tensor.element_size() == 0
+
+
+@pytest.mark.parametrize("slots", [2, 3, 8])
+def test_blocks_stream_in_a_circle(slots: int) -> None:
+    packs = [Pack.of({"weight": torch.full((index + 1,), float(index))}) for index in range(5)]
+    stream = BlockStream(packs, CPU, slots)
+    stream.open()
+    for _ in range(3):
+        for index in range(5):
+            assert stream.take(index)["weight"].tolist() == [float(index)] * (index + 1)
+            stream.give_back()
+    with pytest.raises(RuntimeError, match="block 2 was taken when 0 was due"):
+        stream.take(2)
+    stream.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_offloaded_weights_compute_the_same_and_hold_nothing_between_calls(streamed: bool) -> None:
+    torch.manual_seed(0)
+    module = Stack().requires_grad_(False)
+    x = torch.randn(4, 6)
+    expected = module(x)
+    everything = held(module)
+    blocks = list(module.blocks) if streamed else []
+    runtime = PyTorchRuntime(module, ("x",), "y", CPU, Residency.OFFLOAD, blocks)
+    left = held(module)
+    assert left < everything
+    if not streamed:
+        assert left == 0
+    for _ in range(2):
+        assert torch.equal(runtime.run({"x": x})["y"], expected)
+        assert held(module) == left
+
+
+def test_a_failed_call_leaves_the_stream_usable() -> None:
+    module = Stack().requires_grad_(False)
+    x = torch.randn(4, 6)
+    expected = module(x)
+    runtime = PyTorchRuntime(module, ("x",), "y", CPU, Residency.OFFLOAD, list(module.blocks))
+    with pytest.raises(RuntimeError):
+        runtime.run({"x": torch.randn(4, 5)})
+    assert torch.equal(runtime.run({"x": x})["y"], expected)
+
+
+def test_arrays_go_in_and_come_out() -> None:
+    module = Stack().requires_grad_(False)
+    x = torch.randn(4, 6)
+    frozen = x.numpy().copy()
+    frozen.flags.writeable = False  # as Triton's shared memory is
+    outputs = PyTorchRuntime(module, ("x",), "y")({"x": frozen})
+    assert torch.equal(torch.from_numpy(outputs["y"]), module(x))
+
+
+def test_a_wrong_residency_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="COSMOS_RESIDENCY='lazy' is neither resident nor offload"):
+        Residency.parse("lazy", "COSMOS_RESIDENCY")
+
+
+def _hold(started: Path, ended: Path) -> None:
+    with turn(CPU):
+        started.write_text(repr(time.monotonic()))
+        time.sleep(0.3)
+        ended.write_text(repr(time.monotonic()))
+
+
+def test_turns_of_two_processes_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    context = multiprocessing.get_context("spawn")
+    spans = [(tmp_path / f"{index}.start", tmp_path / f"{index}.end") for index in range(2)]
+    processes = [context.Process(target=_hold, args=span) for span in spans]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    (first, second) = sorted([float(path.read_text()) for path in span] for span in spans)
+    assert first[1] <= second[0]
