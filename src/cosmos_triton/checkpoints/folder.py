@@ -54,8 +54,10 @@ class Component(Generic[A_co]):
     directory: Path
     problem: str = ""  # how the tensors differ from the architecture's
 
-    def __str__(self) -> str:
-        return ", ".join(str(file) for file in self.files)
+    @property
+    def damage(self) -> str:
+        """One sentence on what is wrong, or nothing."""
+        return self.problem and f"the {self.family.name} in {self.directory} is damaged: {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class CheckpointFolder:
         mean, std = (value.reshape(channels, -1) for value in values)  # [C F] -> [C, F]
         if mean.shape != std.shape:
             raise CheckpointError(f"{path} holds {mean.numel()} means but {std.numel()} deviations")
+        if not (std > 0).all():
+            raise CheckpointError(f"{path} holds a deviation that is not above zero")
         return mean, std
 
     def aux_context(self) -> Tensor:
@@ -210,7 +214,7 @@ class CheckpointFolder:
             places = ", ".join(f"{c.directory} ({c.architecture.name})" for c in whole)  # type: ignore[attr-defined]
             raise CheckpointError(f"{self.path} holds more than one {what}: {places}{advice}")
         if found:
-            raise CheckpointError(f"{found[0]} is damaged: {found[0].problem}")
+            raise CheckpointError(found[0].damage)
         unreadable = "".join(f"; {file.problem}" for file in self.unreadable)
         raise CheckpointError(
             f"{self.path} holds no {what}; "
@@ -306,11 +310,10 @@ def _compared(family: Family, pieces: Mapping[Path, Mapping[str, Tensor]]) -> tu
     shapes, presets = _shapes(tensors), _presets(family)
     preset = max(presets, key=lambda name: _resemblance(shapes, presets[name]))
     differences = describe_differences(presets[preset], shapes)
-    whole = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
-    if whole:
-        differences = "; ".join(
-            filter(None, [differences, f"{len(whole)} not numbers with a fraction: {', '.join(whole)}"])
-        )
+    integers = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    if integers:
+        named = f"{len(integers)} not floating point: {', '.join(integers)}"
+        differences = f"{differences}; {named}" if differences else named
     files = tuple(sorted(pieces))
     return Component(family, family.presets[preset], tensors, files, files[0].parent), differences
 

@@ -1,7 +1,7 @@
 """What the hub offers and how it refuses: listings and bytes, with every failure in one sentence.
 
-huggingface_hub speaks to the hub; this module keeps half-fetched files across runs (the library throws
-them away), verifies them and explains errors.
+huggingface_hub finds files and speaks to the hub; this module receives their bytes itself, because the
+library throws away what it has when it is interrupted, and verifies no checksum.
 """
 
 import errno
@@ -9,21 +9,24 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import HfApi, constants, get_token, hf_hub_url
+from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.file_download import get_hf_file_metadata, http_get
-from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.file_download import get_hf_file_metadata
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from cosmos_triton.errors import CheckpointError
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 5  # without a byte of progress, besides the library's own
+_ATTEMPTS = 5  # without a byte of progress
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})  # answers after which a transfer is tried again
+_PARTIAL_CONTENT = 206
 _PAUSE_S = 1.0
 _PARTIAL = ".partial"
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
@@ -156,34 +159,55 @@ def partial_path(file: HubFile, path: Path) -> Path:
 
 
 def _fetch_bytes(file: HubFile, partial: Path) -> None:
-    attempts = 0
-    while True:
-        have = partial.stat().st_size if partial.exists() else 0
-        if have > file.size:
-            partial.unlink()
-            have = 0
-        if have == file.size and have:
-            return
-        try:
-            with partial.open("ab") as target:
-                http_get(
-                    _address(file),
-                    target,
-                    resume_size=have,
-                    headers=build_hf_headers(),
-                    expected_size=file.size,
-                    displayed_filename=file.name,
-                )
-            return
-        except Exception as error:
-            if not _is_transport(error):
-                raise
-            gained = partial.stat().st_size - have
-            attempts = 0 if gained else attempts + 1
-            if attempts >= _ATTEMPTS:
-                raise
-            _log.warning("%s: %s; going on at %d bytes", file.name, error, have + gained)
-            time.sleep(_PAUSE_S)
+    """Receives what `partial` lacks, again and again as long as bytes arrive."""
+    failures = 0
+    if _bytes_in(partial) > file.size:
+        partial.unlink()
+    partial.touch()
+    have = _bytes_in(partial)
+    bar = tqdm(total=file.size, initial=have, desc=file.name, unit="B", unit_scale=True, disable=None)
+    with bar:
+        while (have := _bytes_in(partial)) < file.size:
+            problem: Exception = ConnectionError(f"{file.name} ended at byte {have} of {file.size}")
+            try:
+                _receive(file, partial, have, bar.update)
+            except Exception as error:
+                if not _is_transient(error):
+                    raise
+                problem = error
+            failures = 0 if _bytes_in(partial) > have else failures + 1
+            if failures == _ATTEMPTS:
+                raise problem
+            if failures or _bytes_in(partial) < file.size:
+                _log.warning("%s: %s; going on at byte %d", file.name, problem, _bytes_in(partial))
+                time.sleep(_PAUSE_S)
+
+
+def _receive(file: HubFile, partial: Path, have: int, on_bytes: Callable[[int], object]) -> None:
+    """Appends one answer's bytes to `partial`; starts it anew when the hub will not skip what we have."""
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream("GET", _address(file), headers=headers, timeout=timeout) as response:
+        if response.is_error:
+            response.read()
+        hf_raise_for_status(response)
+        skipped = have if response.status_code == _PARTIAL_CONTENT else 0
+        with partial.open("ab") as target:
+            if skipped < have:
+                target.truncate(0)
+                on_bytes(-have)
+            for piece in response.iter_bytes():
+                on_bytes(len(piece))
+                target.write(piece)
+                skipped += len(piece)
+                if skipped > file.size:
+                    break  # more than was listed: the checksum will be wrong, whatever follows
+
+
+def _bytes_in(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _address(file: HubFile) -> str:
@@ -197,6 +221,13 @@ def _digest(file: HubFile, path: Path) -> str:
         while piece := source.read(_HASHED_AT_ONCE):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether asking again may help."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in _BUSY
+    return _is_transport(error)
 
 
 def _is_transport(error: BaseException) -> bool:
@@ -220,16 +251,11 @@ def _explained(repository: str, path: Path | None = None) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         raise HubUnreachable("HF_HUB_OFFLINE is set, so nothing can be fetched") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                f"the disk is full; what has arrived of {path} is kept for the next run"
-            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            reason = f"{path} does not fit ({error.strerror}); what has arrived is kept for the next run"
+            raise DiskFull(reason) from error
         if _is_transport(error):
             raise _unreachable(error) from error
-        if str(error).startswith("Consistency check failed"):
-            raise HubUnreachable(
-                f"{constants.ENDPOINT} sent fewer bytes than it promised for {path}"
-            ) from error
         raise DownloadError(f"{path or repository}: {error.strerror or error}") from error
     except Exception as error:
         if not _is_transport(error):
@@ -260,7 +286,7 @@ def _refusal(error: HfHubHTTPError, repository: str) -> DownloadError:
             "and let the token read gated repositories"
         )
     if status == 404:
-        return NotOnHub(f"the hub has no {error.request.url} (404)")
+        return NotOnHub(f"the hub has no {error.response.request.url} (404)")
     if status == 429 or status >= 500:
         return HubUnreachable(f"{constants.ENDPOINT} is in trouble (status {status}); try again later")
     return DownloadError(f"{repository}: the hub answered status {status}")

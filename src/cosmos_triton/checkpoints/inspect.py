@@ -120,8 +120,8 @@ def _ensembles(folder: CheckpointFolder) -> Iterator[EnsembleReport]:
         architecture: AutoregressiveArchitecture = model.architecture
         kind = "cosmos_video2world" if architecture.is_video2world else "cosmos_base"
         for ensemble, checks in ((kind, _full), (f"{kind}_fast", _fast)):
-            reason = model.problem and f"{model} is damaged: {model.problem}"
-            reason = reason or _other_release(folder, model) or _first_failure(checks(folder, architecture))
+            reason = model.damage or _other_release(folder, model)
+            reason = reason or _first_failure(checks(folder, architecture))
             yield EnsembleReport(architecture.name, str(model.directory), ensemble, reason)
     if not models:
         reason = _first_failure([folder.autoregressive])
