@@ -61,10 +61,14 @@ def simplify(model: onnx_ir.Model) -> None:
         clean(model)
 
 
-def save(model: onnx_ir.Model, path: Path, fingerprint: str) -> None:
-    """Write the graph; it appears under its name only when it is whole.
+def save(model: onnx_ir.Model, path: Path, data: str, fingerprint: str) -> None:
+    """Write the graph.
 
-    Weights of more than 1 GiB go into `<name>.onnx.data` beside it.
+    Args:
+        model: with its weights.
+        path: of the graph.
+        data: name of the file beside it that takes the weights if they exceed 1 GiB.
+        fingerprint: kept in the file; `export.fingerprint.graph_fingerprint` returns it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     model.metadata_props[PROPERTY] = fingerprint
@@ -73,18 +77,8 @@ def save(model: onnx_ir.Model, path: Path, fingerprint: str) -> None:
         for value in model.graph.initializers.values()
         if value.const_value is not None
     )
-    data = path.with_name(f"{path.name}.data")
-    unfinished = path.with_name(f".{path.name}.partial")
-    path.unlink(missing_ok=True)
-    try:
-        if weights > _EMBEDDED_LIMIT:
-            onnx_ir.save(model, unfinished, external_data=data.name)
-        else:
-            data.unlink(missing_ok=True)
-            onnx_ir.save(model, unfinished)
-        unfinished.rename(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    path.with_name(data).unlink(missing_ok=True)
+    onnx_ir.save(model, path, external_data=data if weights > _EMBEDDED_LIMIT else None)
 
 
 @contextmanager

@@ -1,0 +1,111 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from cosmos_triton.errors import CheckpointError
+from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.runtimes.onnx import OnnxRuntime
+from export import pipeline
+from export.__main__ import main
+from export.job import ExportJob
+from export.pipeline import export_onnx
+
+SMALL = VideoGeometry(33, 32, 48)
+
+
+@pytest.fixture
+def job(checkpoint: Path, tmp_path: Path) -> ExportJob:
+    return ExportJob(checkpoint, output=tmp_path / "onnx", video=SMALL, threads=1)
+
+
+def test_a_graph_is_exported_compared_and_kept(job: ExportJob) -> None:
+    first = export_onnx("video_encoder", job)
+    assert first.agreement is not None
+    assert first.holds
+    assert first.agreement.error == 0
+    model = onnx.load(first.path)
+    onnx.checker.check_model(model)
+    assert [(i.version, i.domain) for i in model.opset_import] == [(20, "")]
+    assert not [node for node in model.graph.node if node.op_type == "ConvTranspose"]
+    tokens = OnnxRuntime(first.path, 1)({"frames": np.zeros((3, 9, 32, 48), np.float32)})["tokens"]
+    assert tokens.shape == (2, 2, 3)
+
+    assert export_onnx("video_encoder", job).agreement is None
+    assert not list(job.output.glob(".*"))
+
+
+def test_a_changed_checkpoint_is_exported_again(job: ExportJob, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(job.checkpoint, folder)
+    changing = ExportJob(folder, job.output, job.video, threads=1)
+    export_onnx("text_encoder", changing)
+    assert export_onnx("text_encoder", changing).agreement is None
+    (weights,) = folder.rglob("pytorch_model.bin")
+    content = torch.load(weights)
+    content["encoder.final_layer_norm.weight"] += 1
+    torch.save(content, weights)
+    assert export_onnx("text_encoder", changing).agreement is not None
+
+
+def test_a_damaged_graph_is_exported_again(job: ExportJob) -> None:
+    path = export_onnx("text_encoder", job).path
+    path.write_bytes(path.read_bytes()[:1000])
+    assert export_onnx("text_encoder", job).agreement is not None
+
+
+def test_a_graph_that_disagrees_is_removed(job: ExportJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = pipeline.PyTorchRuntime.__call__
+    monkeypatch.setattr(
+        pipeline.PyTorchRuntime,
+        "__call__",
+        lambda self, inputs: {name: 2 * value for name, value in original(self, inputs).items()},
+    )
+    exported = export_onnx("text_encoder", job)
+    assert not exported.holds
+    assert not exported.path.exists()
+
+
+def test_weights_beyond_the_limit_lie_beside_the_graph(
+    job: ExportJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export import onnx_graph
+
+    monkeypatch.setattr(onnx_graph, "_EMBEDDED_LIMIT", 1 << 20)
+    exported = export_onnx("text_encoder", job)
+    assert exported.holds
+    assert (
+        exported.path.stat().st_size
+        < 1 << 20
+        < exported.path.with_name("text_encoder.onnx.data").stat().st_size
+    )
+
+
+def test_the_command_line(job: ExportJob, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--checkpoint", str(job.checkpoint), "--output", str(job.output), "--onnx-only"]
+    arguments += ["--network", "text_encoder", "--video", "33x32x48"]
+    assert main(arguments) == 0
+    assert "[1/1] text_encoder" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "unchanged" in capsys.readouterr().out
+
+
+def test_a_folder_without_the_network_is_one_line_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CheckpointError):
+        export_onnx("text_encoder", ExportJob(tmp_path, tmp_path, SMALL))
+    arguments = ["--checkpoint", str(tmp_path), "--onnx-only", "--network", "text_encoder"]
+    assert main([*arguments, "--video", "33x32x48"]) == 1
+    message = capsys.readouterr().err
+    assert "holds no text encoder" in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("video", ["33x640", "32x640x1024", "33x641x1024"])
+def test_a_size_that_no_model_makes_is_wrong_usage(video: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--checkpoint", str(tmp_path), "--onnx-only", "--video", video])
