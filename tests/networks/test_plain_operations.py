@@ -32,13 +32,13 @@ def test_norm_rounds_before_it_scales() -> None:
 
 def test_attention_is_softmax_over_the_visible_rows_with_shared_kv_heads() -> None:
     query, keys, values = random(2, 3, 4, 8), random(5, 2, 10, 8, seed=1), random(5, 2, 10, 8, seed=2)
-    visible, slots = torch.tensor([[1, 5, 10], [2, 3, 4]]), torch.tensor([4, 1])
-    actual = plain.attend(query, keys, values, visible, slots)
+    last, slots = torch.tensor([[0, 4, 9], [1, 2, 3]]), torch.tensor([4, 1])
+    actual = plain.attend(query, keys, values, last, slots)
     for b in range(2):
         for token in range(3):
             for head in range(4):
-                k = keys[slots[b], head // 2, : visible[b, token]]
-                v = values[slots[b], head // 2, : visible[b, token]]
+                k = keys[slots[b], head // 2, : last[b, token] + 1]
+                v = values[slots[b], head // 2, : last[b, token] + 1]
                 weights = (k @ query[b, token, head] / 8**0.5).softmax(0)
                 expected = weights @ v
                 torch.testing.assert_close(actual[b, token, head * 8 : head * 8 + 8], expected)

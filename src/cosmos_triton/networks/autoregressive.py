@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import AutoregressiveArchitecture
+from cosmos_triton.checkpoints.files import release
 from cosmos_triton.checkpoints.published import PREFIX, autoregressive_shapes
 from cosmos_triton.checkpoints.strict import assign_strictly, describe_differences
 from cosmos_triton.errors import CheckpointError
@@ -42,7 +43,7 @@ class SelfAttention(nn.Module):
         query = self.operations.norm_rotate_store(
             qkv, self.q_norm, self.k_norm, _QK_NORM_EPS, rotary, positions, slots, cache.keys, cache.values
         )
-        seen = self.operations.attend(query, cache.keys, cache.values, positions + 1, slots)
+        seen = self.operations.attend(query, cache.keys, cache.values, positions, slots)
         return self.operations.linear(seen, self.wo)
 
 
@@ -78,8 +79,8 @@ class CrossAttention(nn.Module):
         assert cache.context_values is not None
         query = self.operations.linear(x, self.wq).view(*x.shape[:2], -1, self.q_norm.shape[0])
         _, query = self.operations.add_norm(query, (), self.q_norm, _QK_NORM_EPS)
-        visible = torch.full_like(x[..., 0], cache.context_keys.shape[2], dtype=torch.int64)  # [B, L]
-        seen = self.operations.attend(query, cache.context_keys, cache.context_values, visible, slots)
+        last = torch.full_like(x[..., 0], cache.context_keys.shape[2] - 1, dtype=torch.int64)  # [B, L]
+        seen = self.operations.attend(query, cache.context_keys, cache.context_values, last, slots)
         return self.operations.linear(seen, self.wo)
 
 
@@ -236,7 +237,9 @@ def build(
 def pack(parts: list[Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Weights stacked on rows: one matrix product instead of several."""
     moved = [part.to(device=device, dtype=dtype) for part in parts]
-    return torch.cat(moved) if len(moved) > 1 else moved[0]
+    packed = torch.cat(moved) if len(moved) > 1 else moved[0]
+    release(part for part in parts if part.data_ptr() != packed.data_ptr())
+    return packed
 
 
 def _sources(network: AutoregressiveTransformer) -> dict[str, list[str]]:

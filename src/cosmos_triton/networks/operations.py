@@ -55,7 +55,7 @@ class Operations(Protocol):
             [B, L, heads, D] queries.
         """
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor, slots: Tensor) -> Tensor:
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Tensor) -> Tensor:
         """Grouped-query attention of each token over the first rows of its sequence's cache.
 
         Query head n reads kv head n // (heads / kv_heads). Scale 1/sqrt(D).
@@ -63,7 +63,7 @@ class Operations(Protocol):
         Args:
             query: [B, L, heads, D].
             keys, values: [slots, kv_heads, S, D].
-            visible: [B, L] int64, rows each token sees: its position + 1, so that it sees itself; at least 1.
+            last: [B, L] int64, the last row each token sees: its own position.
             slots: [B] int64.
 
         Returns:

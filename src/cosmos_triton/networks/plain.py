@@ -81,16 +81,16 @@ def rotate(x: Tensor, rotary: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def attend(query: Tensor, keys: Tensor, values: Tensor, visible: Tensor, slots: Tensor) -> Tensor:
+def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Tensor) -> Tensor:
     """See `Operations.attend`."""
     wide = _WIDER[query.dtype]
     outputs = []
-    for q, slot, rows in zip(query, slots.tolist(), visible, strict=True):  # one sequence at a time
-        seen = int(rows.max())
+    for q, slot, rows in zip(query, slots.tolist(), last, strict=True):  # one sequence at a time
+        seen = int(rows.max()) + 1
         k, v = keys[slot, :, :seen].to(wide), values[slot, :, :seen].to(wide)  # [kv_heads, S, D]
         grouped = q.to(wide).unflatten(1, (len(k), -1)).permute(1, 2, 0, 3)  # [kv_heads, group, L, D]
         scores = grouped @ k[:, None].mT * q.shape[-1] ** -0.5  # [kv_heads, group, L, S]
-        hidden = torch.arange(seen, device=q.device) >= rows[:, None]  # [L, S]
+        hidden = torch.arange(seen, device=q.device) > rows[:, None]  # [L, S]
         weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
         outputs.append((weights @ v[:, None]).permute(2, 0, 1, 3).flatten(1))  # [L, heads D]
     return torch.stack(outputs).to(query.dtype)

@@ -88,7 +88,7 @@ class Runner:
         prefill(self.network, self.cache, self.sequences, 0, 0, chunk)
         if self.settings.graphs:
             for videos in range(self.slots, 0, -1):  # the largest first: the others share its memory
-                self._capture(videos)
+                self.capture(videos)
         torch.cuda.synchronize(self.device)
 
     def start(
@@ -123,7 +123,8 @@ class Runner:
         window = self.window(len(slots))
         decode(self.network, self.cache, self.sequences, slots, window, self._draw, self.settings.guess)
 
-    def _capture(self, videos: int) -> None:
+    def capture(self, videos: int) -> None:
+        """Make a graph of the pass over so many videos. Runs the pass, so nothing may be in flight."""
         slots = torch.arange(videos, device=self.device)
         self._decode(slots)  # compiles
         torch.cuda.synchronize(self.device)

@@ -1,0 +1,283 @@
+"""How close the autoregressive engine comes to the speed of memory.
+
+    python benchmarks/engine.py --model 4B --output benchmarks/results/engine-4B-h100.json
+    python benchmarks/engine.py --model tiny            # on a CPU: a smoke test
+
+Random weights, real sizes. A step is one decode pass with the cache filled up to the middle of a
+video that continues nine frames. GB/s counts the weights (all but the embedding) once and each
+sequence's keys and values once, which is the least a pass must read; the ceiling is a large copy on the same
+device, measured first. Prints a table; the last line is one JSON document.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
+from cosmos_triton.networks import plain
+from cosmos_triton.networks.autoregressive import AutoregressiveTransformer, build
+from cosmos_triton.networks.kv_cache import slot_bytes
+from cosmos_triton.sampling.parameters import SamplingParameters
+from cosmos_triton.sampling.runner import Runner
+from cosmos_triton.sampling.settings import EngineSettings
+
+CONTEXT_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One kind of pass."""
+
+    videos: int
+    window: int
+    milliseconds: float
+    tokens_per_second: float  # one token a video and pass: what a pass is worth if no guess is right
+    gigabytes_per_second: float
+    percent_of_ceiling: float
+
+
+def random_network(architecture: AutoregressiveArchitecture, device: str) -> AutoregressiveTransformer:
+    """A network of random weights, made on the device. Activations keep a scale near 1."""
+    from cosmos_triton.checkpoints.published import autoregressive_shapes
+
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    tensors = {}
+    for name, shape in autoregressive_shapes(architecture).items():
+        tensor = torch.empty(shape, dtype=dtype, device=device)
+        if "norm" in name:
+            tensor.fill_(1)
+        elif name == "tok_embeddings.weight":
+            tensor.normal_()
+        else:
+            tensor.normal_(std=shape[-1] ** -0.5 * (3 if name == "output.weight" else 1))
+        tensors[name] = tensor
+    return build(architecture, tensors, dtype=dtype, device=device)
+
+
+class Clock:
+    """Median milliseconds of repeated work on a device."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device == "cuda"
+
+    def wait(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def median(self, work: Callable[[], object], repeats: int, inner: int = 1) -> float:
+        """Of `repeats` timings of `inner` calls, per call."""
+        work()
+        samples = []
+        for _ in range(repeats):
+            self.wait()
+            began = time.perf_counter()
+            for _ in range(inner):
+                work()
+            self.wait()
+            samples.append((time.perf_counter() - began) / inner * 1e3)
+        return statistics.median(samples)
+
+
+def ceiling(clock: Clock, device: str) -> float:
+    """GB/s of a large copy, bytes read plus bytes written."""
+    size = 2**30 if device == "cuda" else 2**26
+    source = torch.empty(size, dtype=torch.uint8, device=device).random_()
+    target = torch.empty_like(source)
+    return 2 * size / clock.median(lambda: target.copy_(source), 7, 5) / 1e6
+
+
+def bytes_of_a_pass(network: AutoregressiveTransformer, videos: int, position: int) -> int:
+    """The least a pass must read: every weight but the embedding, each video's filled cache."""
+    a = network.architecture
+    skipped = ("embedding", "cross_attention.wkv")  # of the text a pass reads the keys and values
+    weights = sum(p.nbytes for name, p in network.named_parameters() if not name.endswith(skipped))
+    per_row = 2 * a.layers * a.kv_heads * a.head_dim * network.output.element_size()
+    rows = position + 1 + (CONTEXT_ROWS if a.is_video2world else 0)
+    return weights + videos * rows * per_row
+
+
+def fill(runner: Runner, position: int) -> None:
+    """Bring every sequence to `position`, with random keys, values, tokens and a text."""
+    a = runner.architecture
+    held = (runner.cache.keys, runner.cache.values, runner.cache.context_keys, runner.cache.context_values)
+    for tensor in held:
+        if tensor is not None:
+            tensor.normal_()
+    runner.sequences.tokens.random_(0, a.vocabulary)
+    for slot in range(runner.slots):
+        parameters = SamplingParameters.recommended(a, seed=slot)
+        prompt = runner.sequences.tokens[slot, : position + 1].clone()
+        runner.sequences.start(slot, prompt, parameters)
+
+
+def measure_prefill(runner: Runner, clock: Clock) -> float:
+    """Seconds for the prompt of nine frames."""
+    a = runner.architecture
+    prompt = a.prefix + 2 * a.latent_shape[1] * a.latent_shape[2] - 1
+    chunk = runner.settings.prefill_chunk
+
+    def prefill() -> None:
+        for start in range(0, prompt, chunk):
+            runner.prefill(0, start, min(start + chunk, prompt))
+
+    return clock.median(prefill, 5) / 1e3
+
+
+def measure_pass(runner: Runner, videos: int, position: int, clock: Clock, copy_speed: float) -> Measured:
+    """Passes over `videos` sequences from `position` on."""
+    fill(runner, position)
+    if clock.cuda:
+        runner.capture(videos)
+    slots = list(range(videos))
+    inner = 20 if clock.cuda else 3
+    milliseconds = clock.median(lambda: runner.decode(slots), 5, inner)
+    speed = bytes_of_a_pass(runner.network, videos, position) / milliseconds / 1e6
+    return Measured(
+        videos=videos,
+        window=runner.window(videos),
+        milliseconds=milliseconds,
+        tokens_per_second=videos / milliseconds * 1e3,
+        gigabytes_per_second=speed,
+        percent_of_ceiling=100 * speed / copy_speed,
+    )
+
+
+def same_tokens(network: AutoregressiveTransformer, plans: list[tuple[int, int]], count: int) -> bool:
+    """Whether video 0 gets the same tokens under every (videos, window) of `plans`."""
+    a = network.architecture
+    found = []
+    prompt = torch.randint(0, a.vocabulary, (300,), generator=torch.Generator().manual_seed(1))
+    for videos, window in plans:
+        settings = EngineSettings(max_videos=videos, window=window, context_rows=CONTEXT_ROWS)
+        runner = Runner(network, settings)
+        for slot in range(videos):
+            context = torch.randn(CONTEXT_ROWS, a.context_dim) if a.context_dim is not None else None
+            if context is not None:
+                context.copy_(torch.linspace(-1, 1, context.numel()).view_as(context))
+            parameters = SamplingParameters.recommended(a, seed=slot)
+            runner.start(slot, (prompt + slot) % a.vocabulary, context, parameters)
+            runner.prefill(slot, 0, len(prompt) - 1)
+        while runner.decode(range(videos)).wait()[0] < len(prompt) + count - 1:
+            pass
+        found.append(runner.tokens(0, 0, len(prompt) + count))
+        del runner
+    return all(torch.equal(found[0], other) for other in found[1:])
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Hardware, versions, commit, command."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """All measurements of one model."""
+    device = options.device
+    clock = Clock(device)
+    copy_speed = ceiling(clock, device)
+    architecture = AUTOREGRESSIVE[options.model]
+    network = random_network(architecture, device)
+    _, height, width = architecture.latent_shape
+    position = architecture.prefix + 7 * height * width // 2  # the middle of what follows nine frames
+    most = max(options.videos)
+    if device == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        most = min(most, int(free * 0.9) // slot_bytes(architecture, context_rows=512, dtype=torch.bfloat16))
+    runner = Runner(network, EngineSettings(max_videos=most, window=1, prefill_chunk=options.prefill_chunk))
+    prefill = measure_prefill(runner, clock)
+    passes = [
+        measure_pass(runner, videos, position, clock, copy_speed)
+        for videos in options.videos
+        if videos <= most
+    ]
+    del runner
+    for window in options.windows:
+        runner = Runner(network, EngineSettings(max_videos=1, window=window))
+        passes.append(measure_pass(runner, 1, position, clock, copy_speed))
+        del runner
+    result = {
+        "model": options.model,
+        "operations": "plain" if network.operations is plain else "fused",
+        "environment": environment(device),
+        "ceiling_gigabytes_per_second": copy_speed,
+        "position": position,
+        "prefill_tokens": architecture.prefix + 2 * height * width - 1,
+        "prefill_chunk": options.prefill_chunk,
+        "prefill_seconds": prefill,
+        "passes": [asdict(each) for each in passes],
+    }
+    if options.check:
+        result["same_tokens_in_batches_and_windows"] = same_tokens(
+            network, [(1, 1), (8, 1), (1, 8), (2, 32)], options.check
+        )
+    if device == "cuda":
+        result["peak_memory_gigabytes"] = torch.cuda.max_memory_allocated() / 1e9
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """For people."""
+    lines = [
+        f"{result['model']} ({result['operations']}) on {result['environment']['device']}, "
+        f"copy {result['ceiling_gigabytes_per_second']:.0f} GB/s",
+        f"prefill of {result['prefill_tokens']} tokens: {result['prefill_seconds']:.4f} s",
+        f"{'videos':>6} {'window':>6} {'ms/pass':>9} {'tokens/s':>9} {'GB/s':>7} {'% copy':>7}",
+    ]
+    lines += [
+        f"{p['videos']:>6} {p['window']:>6} {p['milliseconds']:>9.3f} {p['tokens_per_second']:>9.0f} "
+        f"{p['gigabytes_per_second']:>7.0f} {p['percent_of_ceiling']:>7.1f}"
+        for p in result["passes"]
+    ]
+    for key in ("same_tokens_in_batches_and_windows", "peak_memory_gigabytes"):
+        if key in result:
+            lines.append(f"{key.replace('_', ' ')}: {result[key]}")
+    return "\n".join(lines)
+
+
+def numbers(text: str) -> list[int]:
+    """`1,2,4` → [1, 2, 4]."""
+    return [int(number) for number in text.split(",") if number]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--model", default="4B" if cuda else "tiny", choices=sorted(AUTOREGRESSIVE))
+    parser.add_argument("--device", default="cuda" if cuda else "cpu", choices=("cuda", "cpu"))
+    parser.add_argument("--videos", type=numbers, default=[1, 2, 4, 8, 16, 32] if cuda else [1, 4])
+    parser.add_argument("--windows", type=numbers, default=[16, 32, 64] if cuda else [4])
+    parser.add_argument("--prefill-chunk", type=int, default=1024)
+    parser.add_argument("--check", type=int, default=200 if cuda else 5, help="tokens compared; 0 for none")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    with torch.inference_mode():
+        result = run(options)
+    print(table(result))
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""The engine's kernels: right against the plain operations in float32, and how fast next to libraries.
+
+    python benchmarks/engine_kernels.py --output benchmarks/results/engine-kernels-h100.json
+
+Needs a GPU. Inputs are random; errors are ‖out - reference‖ / ‖reference‖. Timings are replays of CUDA
+graphs over weights and caches that do not fit the L2 cache. The last line is one JSON document.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.engine import environment
+from cosmos_triton.networks import fused, plain
+from cosmos_triton.networks.kernels.linear import few_rows_linear
+from cosmos_triton.sampling import fused_nucleus, nucleus
+
+DIM, FFN, VOCABULARY = 4096, 14336, 64000  # of 4B
+HEADS, KV_HEADS, WIDTH, SEQUENCE = 32, 8, 128, 12800
+FILLED = 8960
+TOLERANCE = 1e-2  # bfloat16 operands give 1e-3 to 1e-2
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.bfloat16, std: float = 1.0) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cuda").normal_(std=std)
+
+
+def error(out: Tensor, reference: Tensor) -> float:
+    return ((out.double() - reference.double()).norm() / reference.double().norm()).item()
+
+
+def microseconds(calls: Callable[[], object], count: int) -> float:
+    """Per call, of `count` successive ones in a CUDA graph; the median of seven replays."""
+    calls()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(count):
+            calls()
+    samples = []
+    for _ in range(8):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        samples.append(start.elapsed_time(end) * 1e3 / count)
+    return statistics.median(samples[1:])
+
+
+def check_linear() -> Iterator[tuple[str, float]]:
+    x, weight, double = randn(64, DIM), randn(6144, DIM, std=DIM**-0.5), randn(2 * 3584, DIM, std=DIM**-0.5)
+    wide = x.float(), weight.float(), double.float()
+    torch.backends.cuda.matmul.allow_tf32 = False
+    for rows in (1, 5, 16, 33, 64):
+        yield f"linear {rows}", error(fused.linear(x[:rows], weight), plain.linear(wide[0][:rows], wide[1]))
+        gated = plain.gated_linear(wide[0][:rows], wide[2])
+        yield f"gated {rows}", error(fused.gated_linear(x[:rows], double), gated)
+        yield f"logits {rows}", error(fused.project(x[:rows], weight), plain.project(wide[0][:rows], wide[1]))
+    many = randn(200, DIM)
+    yield "gated 200", error(fused.gated_linear(many, double), plain.gated_linear(many.float(), wide[2]))
+
+
+def check_norm() -> Iterator[tuple[str, float]]:
+    x, a, b, weight = randn(3, 7, DIM), randn(3, 7, DIM), randn(3, 7, DIM), randn(DIM)
+    for updates in ((), (a,), (a, b)):
+        wide = tuple(update.float() for update in updates)
+        out = fused.add_norm(x, updates, weight, 1e-5)
+        expected = plain.add_norm(x.float(), wide, weight.float(), 1e-5)
+        yield f"residual after {len(updates)}", error(out[0], expected[0])
+        yield f"norm after {len(updates)}", error(out[1], expected[1])
+
+
+def check_attention() -> Iterator[tuple[str, float]]:
+    """Rotation, cache write and attention, at several lengths, next to garbage in unfilled rows."""
+    slots = torch.tensor([2, 0], device="cuda")
+    rotary = randn(SEQUENCE, WIDTH)
+    for length in (1, 4, 16, 64, 200):
+        keys, values = randn(3, KV_HEADS, SEQUENCE, WIDTH), randn(3, KV_HEADS, SEQUENCE, WIDTH)
+        wide_keys, wide_values = keys.float(), values.float()
+        qkv = randn(2, length, (HEADS + 2 * KV_HEADS) * WIDTH)
+        norms = randn(WIDTH), randn(WIDTH)
+        starts = torch.tensor([[3], [FILLED]], device="cuda")
+        positions = starts + torch.arange(length, device="cuda")
+        query = fused.norm_rotate_store(qkv, *norms, 1e-5, rotary, positions, slots, keys, values)
+        wide = (qkv.float(), norms[0].float(), norms[1].float(), 1e-5, rotary.float())
+        expected = plain.norm_rotate_store(*wide, positions, slots, wide_keys, wide_values)
+        yield f"query {length}", error(query, expected)
+        yield f"keys {length}", error(keys, wide_keys)
+        yield f"values {length}", error(values, wide_values)
+        out = fused.attend(query, keys, values, positions, slots)
+        reference = plain.attend(query.float(), keys.float(), values.float(), positions, slots)
+        yield f"attention {length}", error(out, reference)
+
+
+def check_rows() -> Iterator[tuple[str, float]]:
+    """0 where a row's result does not depend on how many rows share the call."""
+    x, weight = randn(64, DIM), randn(6144, DIM, std=DIM**-0.5)
+    long, deep = randn(64, FFN), randn(DIM, FFN, std=FFN**-0.5)
+    for rows in (1, 2, 8, 16, 17, 32, 33):
+        for name, left, right, gated in (
+            ("K 4096", x, weight, False),
+            ("gated", x, weight, True),
+            ("K 14336", long, deep, False),
+        ):
+            same = torch.equal(
+                few_rows_linear(left, right, gated=gated)[:rows],
+                few_rows_linear(left[:rows].contiguous(), right, gated=gated),
+            )
+            yield f"rows {rows} of 64, {name}", float(not same)
+    keys, values = randn(1, KV_HEADS, SEQUENCE, WIDTH), randn(1, KV_HEADS, SEQUENCE, WIDTH)
+    query, slots = randn(1, 64, HEADS, WIDTH), torch.zeros(1, dtype=torch.int64, device="cuda")
+    last = torch.arange(FILLED, FILLED + 64, device="cuda")[None]
+    whole = fused.attend(query, keys, values, last, slots)
+    for length in (1, 2, 4, 8, 16, 32):
+        part = fused.attend(query[:, :length].contiguous(), keys, values, last[:, :length], slots)
+        yield f"attention of {length} of 64", float(not torch.equal(part, whole[:, :length]))
+
+
+def check_sampler() -> Iterator[tuple[str, float]]:
+    """Share of draws that differ from the plain sampler's."""
+    for spread in (0.5, 2.0, 4.0, 10.0):
+        logits = randn(48, VOCABULARY, dtype=torch.float32, std=spread)
+        seeds = torch.randint(-(2**62), 2**62, (48,), device="cuda")
+        positions = torch.randint(0, SEQUENCE, (48,), device="cuda")
+        temperatures = torch.linspace(0, 2, 48, device="cuda")
+        top_ps = torch.rand(48, device="cuda").clamp(min=0.01)
+        arguments = (logits, seeds, positions, temperatures, top_ps)
+        host = nucleus.sample(*(argument.cpu() for argument in arguments))
+        yield (
+            f"draws, spread {spread}",
+            (fused_nucleus.sample(*arguments).cpu() != host).float().mean().item(),
+        )
+
+
+def time_linear() -> Iterator[dict[str, Any]]:
+    shapes = {
+        "qkv": (6144, DIM, False),
+        "out": (DIM, DIM, False),
+        "gate_up": (2 * FFN, DIM, True),
+        "down": (DIM, FFN, False),
+        "logits": (VOCABULARY, DIM, False),
+    }
+    for name, (outer, inner, gated) in shapes.items():
+        copies = max(2, 300_000_000 // (2 * outer * inner) + 1)
+        weights = [randn(outer, inner, std=inner**-0.5) for _ in range(copies)]
+        for rows in (1, 8, 16, 32, 64):
+            x, turn, other = randn(rows, inner), cycle(weights), cycle(weights)
+            dtype = torch.float32 if name == "logits" else None
+            ours = microseconds(lambda: few_rows_linear(x, next(turn), gated=gated, dtype=dtype), 4 * copies)  # noqa: B023
+            cublas = microseconds(lambda: F.linear(x, next(other)), 4 * copies)  # noqa: B023
+            bound = 2 * outer * inner / 1e3
+            yield {
+                "what": name,
+                "rows": rows,
+                "ours_us": ours,
+                "cublas_us": cublas,
+                "ours_gigabytes_per_second": bound / ours,
+                "cublas_gigabytes_per_second": bound / cublas,
+            }
+
+
+def time_attention() -> Iterator[dict[str, Any]]:
+    """Decoding at the middle of a video; the library is PyTorch's flash attention over a slice."""
+    for videos, window in ((1, 1), (1, 16), (1, 32), (1, 64), (4, 16), (8, 1), (16, 1), (16, 4), (32, 1)):
+        keys = [randn(videos, KV_HEADS, SEQUENCE, WIDTH) for _ in range(3)]
+        values = [randn(videos, KV_HEADS, SEQUENCE, WIDTH) for _ in range(3)]
+        query, slots = randn(videos, window, HEADS, WIDTH), torch.arange(videos, device="cuda")
+        last = (FILLED + torch.arange(window, device="cuda")).expand(videos, window).contiguous()
+        turn, other = cycle(zip(keys, values, strict=True)), cycle(zip(keys, values, strict=True))
+        ours = microseconds(lambda: fused.attend(query, *next(turn), last, slots), 12)  # noqa: B023
+
+        def library() -> Tensor:
+            k, v = (tensor[:, :, : FILLED + 1] for tensor in next(other))  # noqa: B023
+            return F.scaled_dot_product_attention(query.transpose(1, 2), k, v, enable_gqa=True)  # noqa: B023
+
+        bound = 4 * videos * KV_HEADS * (FILLED + window) * WIDTH / 1e3
+        sdpa = microseconds(library, 12)
+        yield {
+            "what": "attention",
+            "videos": videos,
+            "window": window,
+            "ours_us": ours,
+            "sdpa_us": sdpa,
+            "ours_gigabytes_per_second": bound / ours,
+        }
+
+
+def time_rest() -> Iterator[dict[str, Any]]:
+    weight, rotary, norms = randn(DIM), randn(SEQUENCE, WIDTH), (randn(WIDTH), randn(WIDTH))
+    for rows in (1, 64):
+        x, update = randn(rows, 1, DIM), randn(rows, 1, DIM)
+        logits = randn(rows, VOCABULARY, dtype=torch.float32, std=3)
+        integers, ones = torch.arange(rows, device="cuda"), torch.ones(rows, device="cuda")
+        cache = randn(rows, KV_HEADS, 256, WIDTH)
+        qkv = randn(rows, 1, (HEADS + 2 * KV_HEADS) * WIDTH)
+        rotated = (qkv, *norms, 1e-5, rotary, integers[:, None], integers, cache, cache)
+        jobs: dict[str, Callable[[], object]] = {
+            "add_norm": lambda: fused.add_norm(x, (update,), weight, 1e-5),  # noqa: B023
+            "norm_rotate_store": lambda: fused.norm_rotate_store(*rotated),  # noqa: B023
+            "sample": lambda: fused_nucleus.sample(logits, integers, integers, ones, ones * 0.8),  # noqa: B023
+            "sort": lambda: logits.sort(dim=-1, descending=True),  # noqa: B023
+        }
+        for name, job in jobs.items():
+            yield {"what": name, "rows": rows, "us": microseconds(job, 8)}
+    long_query = randn(1, 1024, HEADS, WIDTH)
+    keys = randn(1, KV_HEADS, SEQUENCE, WIDTH)
+    last, slots = (
+        torch.arange(4096, 5120, device="cuda")[None],
+        torch.zeros(1, dtype=torch.int64, device="cuda"),
+    )
+    yield {
+        "what": "attention of a prompt chunk, 1024 at 4096",
+        "us": microseconds(lambda: fused.attend(long_query, keys, keys, last, slots), 4),
+    }
+    k = keys[:, :, :5120]
+    yield {
+        "what": "the same without mask, sdpa",
+        "us": microseconds(
+            lambda: F.scaled_dot_product_attention(long_query.transpose(1, 2), k, k, enable_gqa=True), 4
+        ),
+    }
+
+
+def read_speed() -> float:
+    """GB/s of summing 4 GB: reads alone."""
+    data = torch.empty(2**30, dtype=torch.float32, device="cuda").normal_()
+    return data.nbytes / microseconds(lambda: data.sum(), 3) / 1e3
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    result: dict[str, Any] = {"environment": environment("cuda")}
+    with torch.inference_mode():
+        checks = (check_linear, check_norm, check_attention, check_sampler)
+        result["errors"] = {name: value for check in checks for name, value in check()}
+        result["rows_matter"] = dict(check_rows())
+        for group in ("errors", "rows_matter"):
+            for name, value in result[group].items():
+                print(f"{name:<28} {value:.2e}")
+        result["read_gigabytes_per_second"] = read_speed()
+        print(f"read {result['read_gigabytes_per_second']:.0f} GB/s")
+        result["times"] = []
+        for job in (time_linear, time_attention, time_rest):
+            for row in job():
+                result["times"].append(row)
+                print(
+                    "  ".join(f"{k} {v:.1f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+                )
+    if options.output is not None:
+        options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+    wrong = [name for name, value in result["errors"].items() if not value <= TOLERANCE]
+    if wrong:
+        raise SystemExit(f"over {TOLERANCE}: {', '.join(wrong)}")
+
+
+if __name__ == "__main__":
+    main()
