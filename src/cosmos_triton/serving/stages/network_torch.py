@@ -1,0 +1,32 @@
+"""A network stage in PyTorch, on the GPU. Apart from `network`, so that profile cpu loads no PyTorch."""
+
+import logging
+import time
+
+import torch
+
+from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.networks.stage_modules import STAGE_MODULES
+from cosmos_triton.runtimes.pytorch import PyTorchRuntime
+from cosmos_triton.serving import catalog
+from cosmos_triton.serving.residency import residency
+from cosmos_triton.serving.settings import StageSettings
+
+_log = logging.getLogger(__name__)
+
+
+def load_runtime(settings: StageSettings) -> PyTorchRuntime:
+    """The module with the checkpoint's weights, bfloat16 on a GPU; has run once when it is returned."""
+    if settings.device != "cpu":
+        torch.cuda.set_device(settings.device)
+    folder = CheckpointFolder(settings.checkpoint_dir)
+    stage = STAGE_MODULES[settings.model]
+    module = stage.load(folder, torch.float32 if settings.device == "cpu" else torch.bfloat16)
+    runtime = PyTorchRuntime(
+        module, stage.inputs, stage.output, settings.device, residency(settings), stage.blocks(module)
+    )
+    geometry = catalog.geometry(catalog.autoregressive_models(folder))
+    began = time.monotonic()
+    runtime.run(dict(zip(stage.inputs, stage.example(folder, geometry), strict=True)))
+    _log.info("warmed up in %.1f s", time.monotonic() - began)
+    return runtime
