@@ -6,13 +6,15 @@ the last two, so their pickles are read here by an unpickler that knows tensors 
 code inside a TorchScript archive is never loaded.
 """
 
+import ctypes
 import io
+import mmap
 import pickle
 import re
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,37 @@ def _read_old(path: Path) -> Any:
         return _TensorUnpickler(
             file, lambda dtype, key, count: mapped.tensor(starts[key], dtype, count)
         ).load()
+
+
+def release(tensors: Iterable[Tensor]) -> None:
+    """Lets the memory go that mapped tensors took when they were read, after they have been copied.
+
+    The tensors stay usable: what is read again comes from the file again. Tensors that are not mapped from
+    a file are left alone. Do not call it for tensors that were written to: they would lose what was
+    written. Does nothing where the kernel has no /proc.
+    """
+    regions = _mapped_regions()
+    libc = ctypes.CDLL(None)
+    for tensor in tensors:
+        start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        if tensor.device.type == "cpu" and any(low <= start and stop <= high for low, high in regions):
+            first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+            if last > first:
+                libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+
+def _mapped_regions() -> list[tuple[int, int]]:
+    """Address ranges of this process that are private views of files."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return []
+    regions = []
+    for line in maps.read_text().splitlines():
+        addresses, permissions, _, _, inode, *_ = line.split(maxsplit=5)
+        if inode != "0" and permissions.endswith("p"):
+            low, _, high = addresses.partition("-")
+            regions.append((int(low, 16), int(high, 16)))
+    return regions
 
 
 class _Mapped:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from cosmos_triton.checkpoints.files import release
 from cosmos_triton.errors import CheckpointError
 
 Shape = tuple[int, ...]
@@ -45,6 +46,8 @@ def assign_strictly(
     for names, (source, *_) in zip(places.values(), sources, strict=True):
         target = expected[names[0]]
         value = _placed(tensors[source], dtype if target.is_floating_point() else None, device)
+        if value.data_ptr() != tensors[source].data_ptr():
+            release([tensors[source]])  # a whole file of pages beside the copies would double the memory
         if isinstance(target, nn.Parameter):
             value = nn.Parameter(value, requires_grad=False)
         for name in names:
