@@ -1,0 +1,183 @@
+"""Faces in a video: found frame by frame, followed through time, made unrecognisable.
+
+A detector misses a face now and then; one clear frame is enough to recognise someone. So boxes of
+neighbouring frames that overlap are joined to a track, its gaps are filled and its ends extended.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cosmos_triton.errors import CheckpointError
+
+_MARGIN = 0.2  # of the box, on every side: detectors mark eyes to mouth
+_BLOCKS = 6  # of a pixelated face, each way
+_SAME_FACE = 0.2  # intersection over union of boxes in neighbouring frames
+_LONGEST_GAP = 8  # frames
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels; right and bottom are outside."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlap(self, other: "Box") -> float:
+        """Intersection over union, 0 to 1."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        if width <= 0 or height <= 0:
+            return 0.0
+        both = width * height
+        return both / (self._area + other._area - both)
+
+    def towards(self, other: "Box", part: float) -> "Box":
+        """The box that lies `part` of the way to another."""
+        mine, theirs = self._edges, other._edges
+        return Box(*(a + part * (b - a) for a, b in zip(mine, theirs, strict=True)))
+
+    def grown(self, margin: float) -> "Box":
+        """The box with `margin` of its width and height added on each side."""
+        x, y = margin * (self.right - self.left), margin * (self.bottom - self.top)
+        return Box(self.left - x, self.top - y, self.right + x, self.bottom + y)
+
+    @property
+    def _edges(self) -> tuple[float, float, float, float]:
+        return self.left, self.top, self.right, self.bottom
+
+    @property
+    def _area(self) -> float:
+        return (self.right - self.left) * (self.bottom - self.top)
+
+
+Track = dict[int, Box]  # by frame number
+
+
+class FaceDetector(Protocol):
+    """Finds faces."""
+
+    def detect(self, frames: NDArray[np.uint8]) -> list[list[Box]]:
+        """Boxes of each frame of uint8 RGB [T, H, W, 3]."""
+
+
+@dataclass(frozen=True)
+class TrackedFaceBlur:
+    """Pixelates every face that `detector` finds, and its gaps."""
+
+    detector: FaceDetector
+    name: str = "face_blur"
+
+    def blur(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+        """The frames with faces pixelated (a copy, if there are any) and the number of faces."""
+        tracks = follow(self.detector.detect(frames))
+        if not tracks:
+            return frames, 0
+        blurred = frames.copy()
+        for track in tracks:
+            for index, box in filled(track, len(frames)).items():
+                pixelate(blurred[index], box.grown(_MARGIN))
+        return blurred, len(tracks)
+
+
+def follow(boxes: Sequence[Sequence[Box]]) -> list[Track]:
+    """Boxes by frame to tracks: a box continues the track whose last box it overlaps most."""
+    tracks: list[Track] = []
+    for index, found in enumerate(boxes):
+        for box in found:
+            open_tracks = [t for t in tracks if index not in t and index - max(t) <= _LONGEST_GAP]
+            best = max(open_tracks, key=lambda t: t[max(t)].overlap(box), default=None)
+            if best is not None and best[max(best)].overlap(box) >= _SAME_FACE:
+                best[index] = box
+            else:
+                tracks.append({index: box})
+    return tracks
+
+
+def filled(track: Track, frames: int) -> Track:
+    """A track with boxes in its gaps, and one more frame at either end."""
+    known = sorted(track)
+    complete = dict(track)
+    for before, after in itertools.pairwise(known):
+        for index in range(before + 1, after):
+            complete[index] = track[before].towards(track[after], (index - before) / (after - before))
+    for end, beyond in ((known[0], known[0] - 1), (known[-1], known[-1] + 1)):
+        if 0 <= beyond < frames:
+            complete[beyond] = track[end]
+    return complete
+
+
+def pixelate(frame: NDArray[np.uint8], box: Box) -> None:
+    """Replace a box of a frame [H, W, 3] by a few blocks of its mean colours, in place."""
+    height, width, _ = frame.shape
+    left, right = max(0, round(box.left)), min(width, round(box.right))
+    top, bottom = max(0, round(box.top)), min(height, round(box.bottom))
+    if left >= right or top >= bottom:
+        return
+    region = frame[top:bottom, left:right]
+    blocks = (min(_BLOCKS, right - left), min(_BLOCKS, bottom - top))
+    small = cv2.resize(region, blocks, interpolation=cv2.INTER_AREA)
+    frame[top:bottom, left:right] = cv2.resize(
+        small, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST
+    )
+
+
+_CASCADES = (  # file, neighbours needed, also mirrored
+    ("haarcascade_frontalface_alt2.xml", 4, False),
+    ("haarcascade_profileface.xml", 6, True),  # knows faces that look left
+)
+_LONGER_SIDE = 640  # pixels at which faces are looked for
+_SMALLEST = 20  # pixels of a face at that size
+
+
+@dataclass(frozen=True)
+class OpenCVFaces:
+    """The Haar cascades that OpenCV ships: frontal faces and profiles, no weights to download."""
+
+    directory: Path = field(default_factory=lambda: Path(cv2.data.haarcascades))  # type: ignore[attr-defined]
+    _cascades: list[tuple[cv2.CascadeClassifier, int, bool]] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, neighbours, mirrored in _CASCADES:
+            path = self.directory / name
+            cascade = cv2.CascadeClassifier()
+            try:
+                loaded = path.is_file() and cascade.load(str(path))
+            except cv2.error:
+                loaded = False
+            if not loaded:
+                raise CheckpointError(
+                    f"the face detector {path} is missing or damaged: reinstall opencv-python-headless"
+                )
+            self._cascades.append((cascade, neighbours, mirrored))
+
+    def detect(self, frames: NDArray[np.uint8]) -> list[list[Box]]:
+        """Boxes of each frame; the same face may be found by both cascades once."""
+        return [self._detect(frame) for frame in frames]
+
+    def _detect(self, frame: NDArray[np.uint8]) -> list[Box]:
+        height, width, _ = frame.shape
+        scale = min(1.0, _LONGER_SIDE / max(height, width))
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+        boxes: list[Box] = []
+        for cascade, neighbours, mirrored in self._cascades:
+            for flipped in (False, True) if mirrored else (False,):
+                picture = cv2.flip(grey, 1) if flipped else grey
+                found = cascade.detectMultiScale(
+                    picture, scaleFactor=1.1, minNeighbors=neighbours, minSize=(_SMALLEST, _SMALLEST)
+                )
+                for left, top, wide, high in found:
+                    left = grey.shape[1] - left - wide if flipped else left
+                    box = Box(left / scale, top / scale, (left + wide) / scale, (top + high) / scale)
+                    if all(box.overlap(other) < _SAME_FACE for other in boxes):
+                        boxes.append(box)
+        return boxes

@@ -1,0 +1,39 @@
+"""From settings to guardrails: which checks each posture has."""
+
+from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.guardrails.faces import OpenCVFaces, TrackedFaceBlur
+from cosmos_triton.guardrails.interface import (
+    GuardrailSettings,
+    Observer,
+    PromptGuardrail,
+    VideoGuardrail,
+)
+from cosmos_triton.guardrails.wordlist import WordListCheck
+
+
+def load_prompt_guardrail(settings: GuardrailSettings, observe: Observer | None = None) -> PromptGuardrail:
+    """The guardrail of prompts in the posture asked for.
+
+    Args:
+        settings: posture, and where its models are.
+        observe: told every check's verdict, for counters.
+
+    Raises:
+        CheckpointError: a model of the posture is missing or damaged.
+        ConfigurationError: a package of the posture is not installed.
+    """
+    if settings.posture == "disabled":
+        return PromptGuardrail("disabled", (), observe)
+    if settings.posture == "built-in":
+        return PromptGuardrail("built-in", (WordListCheck.load(),), observe)
+    raise ConfigurationError("guardrail posture 'full' is not built yet")
+
+
+def load_video_guardrail(settings: GuardrailSettings, observe: Observer | None = None) -> VideoGuardrail:
+    """The guardrail of videos in the posture asked for; arguments and errors as above."""
+    if settings.posture == "disabled":
+        return VideoGuardrail("disabled", (), None, observe)
+    if settings.posture == "built-in":
+        absent = {"content_filter": "not in this posture"}
+        return VideoGuardrail("built-in", (), TrackedFaceBlur(OpenCVFaces()), observe, absent)
+    raise ConfigurationError("guardrail posture 'full' is not built yet")
