@@ -141,8 +141,9 @@ def to_uint8(video: Tensor) -> Tensor:
         [T, H, W, 3] uint8, (1 + v) / 2 * 255 truncated.
     """
     levels = (1 + video[0].float().clamp(-1, 1)) / 2 * 255
-    # floor() makes the truncation explicit, so that no backend's cast can round.
-    return levels.floor().to(torch.uint8).permute(1, 2, 3, 0)
+    # floor() makes the truncation explicit, so that no backend's cast can round; the cast comes last,
+    # because TensorRT has uint8 at a graph's border only.
+    return levels.floor().permute(1, 2, 3, 0).to(torch.uint8)
 
 
 def _level_widths(architecture: TokenizerArchitecture) -> list[int]:
