@@ -271,6 +271,7 @@ class _TensorUnpickler(pickle.Unpickler):
 
     _KNOWN = {  # noqa: RUF012, never changed
         ("collections", "OrderedDict"): OrderedDict,
+        ("torch", "device"): _first,
         ("torch._utils", "_rebuild_tensor"): _view,
         ("torch._utils", "_rebuild_tensor_v2"): _view,
         ("torch._utils", "_rebuild_parameter"): _first,
