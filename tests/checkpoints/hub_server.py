@@ -39,6 +39,7 @@ class Hub:
     piece: int = 1 << 20
     stalls: int = 0  # how many transfers stop without closing
     status: int = 0  # answer to everything
+    terse: bool = False  # listings without sizes and checksums
     unlisted: set[str] = field(default_factory=set)  # listed by the API, absent when asked for
     requests: list[Request] = field(default_factory=list)
     url: str = ""
@@ -91,8 +92,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         siblings = []
         for name, data in self.hub.repositories[repository].items():
-            entry: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": _git_id(data)}
-            if len(data) >= _SMALL:
+            entry: dict[str, object] = {"rfilename": name}
+            if not self.hub.terse:
+                entry |= {"size": len(data), "blobId": _git_id(data)}
+            if len(data) >= _SMALL and not self.hub.terse:
                 entry["lfs"] = {"sha256": _sha256(data), "size": len(data), "pointerSize": 134}
             siblings.append(entry)
         content = {"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings, "tags": []}

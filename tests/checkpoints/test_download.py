@@ -15,6 +15,7 @@ from hub_server import GOOD_TOKEN, STRANGER_TOKEN, Hub, serving
 
 from cosmos_triton.checkpoints import download as downloads
 from cosmos_triton.checkpoints.hub import DiskFull, DownloadError, HubFile
+from cosmos_triton.checkpoints.inspect import inspect_folder
 from cosmos_triton.checkpoints.releases import COSMOS1, PREDICT1
 
 WEIGHTS = os.urandom(300_000)
@@ -222,6 +223,34 @@ def test_a_corrupt_file_is_never_left_behind(hub: Hub, tmp_path: Path) -> None:
 
     hub.corrupt = set()
     assert run(hub, directory).returncode == 0
+
+
+def test_a_listing_without_sizes_and_checksums(hub: Hub, tmp_path: Path) -> None:
+    hub.terse = True
+    hub.corrupt = {"model.pt"}
+    assert run(hub, tmp_path / "checkpoints").returncode == 8
+    hub.corrupt = set()
+    assert run(hub, tmp_path / "checkpoints").returncode == 0
+    assert (tmp_path / "checkpoints/Cosmos-Predict1-4B/model.pt").read_bytes() == WEIGHTS
+
+
+def test_what_was_downloaded_can_be_served(hub: Hub, tiny: Path, tmp_path: Path) -> None:
+    published = {BASE_REPOSITORY: "Cosmos-Predict1-tiny"} | {
+        PREDICT1.repository(name): name
+        for name in (PREDICT1.discrete_tokenizer, PREDICT1.continuous_tokenizer)
+    }
+    published[PREDICT1.repository(PREDICT1.diffusion_decoder)] = PREDICT1.diffusion_decoder
+    hub.repositories = {
+        repository: {path.name: path.read_bytes() for path in (tiny / name).iterdir()}
+        for repository, name in published.items()
+    }
+    result = run(hub, tmp_path / "checkpoints")
+    assert result.returncode == 0, result.stderr
+    report = inspect_folder(tmp_path / "checkpoints")
+    assert [ensemble.ensemble for ensemble in report.ensembles if ensemble.servable] == [
+        "cosmos_base",
+        "cosmos_base_fast",
+    ]
 
 
 def test_a_file_damaged_on_disk_is_fetched_again(hub: Hub, tmp_path: Path) -> None:

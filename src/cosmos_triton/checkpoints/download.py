@@ -11,7 +11,7 @@ from cosmos_triton.checkpoints.hub import (
     DiskFull,
     HubFile,
     NotOnHub,
-    check_access,
+    described,
     fetch,
     is_whole,
     list_files,
@@ -102,9 +102,8 @@ def plan(needs: Iterable[Wanted], release: Release, directory: Path) -> list[Ite
     items: list[Item] = []
     for need in needs:
         repository = release.repository(need.directory)
-        chosen = choose(need, repository, list_files(repository))
-        check_access(max(chosen, key=lambda file: file.size))
-        items += [Item(file, directory / need.directory / file.name) for file in chosen]
+        for file in choose(need, repository, list_files(repository)):
+            items.append(Item(described(file), directory / need.directory / file.name))
     return items
 
 

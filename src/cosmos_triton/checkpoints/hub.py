@@ -8,10 +8,11 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
@@ -24,11 +25,13 @@ from cosmos_triton.errors import CheckpointError
 
 _log = logging.getLogger(__name__)
 
+UNKNOWN = -1  # size of a file
 _ATTEMPTS = 5  # without a byte of progress
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})  # answers after which a transfer is tried again
 _PARTIAL_CONTENT = 206
 _PAUSE_S = 1.0
 _PARTIAL = ".partial"
+_SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 _HASHED_AT_ONCE = 1 << 24
 
@@ -88,9 +91,9 @@ class HubFile:
     repository: str
     revision: str  # commit hash
     name: str
-    size: int
-    sha256: str  # empty for a small file that git holds itself
-    git_sha1: str
+    size: int  # UNKNOWN where a listing does not say
+    sha256: str = ""  # empty too for a small file that git holds itself
+    git_sha1: str = ""
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.name)
@@ -99,7 +102,7 @@ class HubFile:
 
     @property
     def checksum(self) -> str:
-        """What a whole file's digest is."""
+        """What a whole file's digest is; empty where the hub does not say."""
         return self.sha256 or self.git_sha1
 
 
@@ -112,7 +115,7 @@ def list_files(repository: str, revision: str = "main") -> list[HubFile]:
             repository=repository,
             revision=info.sha or revision,
             name=entry.rfilename,
-            size=(entry.lfs.size if entry.lfs else entry.size) or 0,
+            size=_known(entry.lfs.size if entry.lfs else entry.size),
             sha256=entry.lfs.sha256 if entry.lfs else "",
             git_sha1=entry.blob_id or "",
         )
@@ -120,15 +123,34 @@ def list_files(repository: str, revision: str = "main") -> list[HubFile]:
     ]
 
 
-def check_access(file: HubFile) -> None:
-    """Asks for the file's headers only; a refusal raises as for the file itself."""
+def described(file: HubFile) -> HubFile:
+    """`file` with what its headers say and the listing did not.
+
+    Asks for the headers only; a refusal raises as for the file itself.
+    """
     with _explained(file.repository):
-        get_hf_file_metadata(_address(file))
+        headers = get_hf_file_metadata(_address(file))
+    if file.size == UNKNOWN:
+        file = replace(file, size=_known(headers.size))
+    etag = headers.etag or ""
+    if not file.sha256 and _SHA256.fullmatch(etag):
+        file = replace(file, sha256=etag)
+    elif not file.checksum and _SHA1.fullmatch(etag):
+        file = replace(file, git_sha1=etag)
+    if file.size == UNKNOWN:
+        raise DownloadError(f"the hub does not say how large {file.name} of {file.repository} is")
+    return file
+
+
+def _known(size: int | None) -> int:
+    return UNKNOWN if size is None else size
 
 
 def is_whole(file: HubFile, path: Path) -> bool:
-    """Whether `path` has the file's size and checksum."""
-    return path.is_file() and path.stat().st_size == file.size and _digest(file, path) == file.checksum
+    """Whether `path` has the file's size and, where the hub says one, its checksum."""
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    return not file.checksum or _digest(file, path) == file.checksum
 
 
 def fetch(file: HubFile, path: Path) -> None:
@@ -155,7 +177,7 @@ def fetch(file: HubFile, path: Path) -> None:
 
 def partial_path(file: HubFile, path: Path) -> Path:
     """Where the bytes of an unfinished download of `path` lie."""
-    return path.with_name(f"{path.name}.{file.checksum[:12]}{_PARTIAL}")
+    return path.with_name(f"{path.name}.{(file.checksum or file.revision)[:12]}{_PARTIAL}")
 
 
 def _fetch_bytes(file: HubFile, partial: Path) -> None:
