@@ -10,6 +10,7 @@ TORCH ?= torch==2.13.0
 
 CHECKPOINTS ?= checkpoints/tiny
 PROFILE ?= cpu
+DEMO_NETWORKS := video_encoder diffusion_denoiser latent_decoder
 
 .PHONY: help system setup demo test test-slow check format engines serve generate clean
 
@@ -28,12 +29,12 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable ".[serve,export,local,dev]"
 	@touch $@
 
-checkpoints/tiny/.complete: | setup
+checkpoints/tiny/.weights: | setup
 	$(BIN)/cosmos-triton init-random --size tiny --checkpoint-dir checkpoints/tiny
-	$(BIN)/python -m export --checkpoint checkpoints/tiny --onnx-only
 	@touch $@
 
-demo: checkpoints/tiny/.complete  ## a clip through a real tritonserver: demo/world.mp4 and demo/world.png
+demo: checkpoints/tiny/.weights  ## a clip through a real tritonserver: demo/world.mp4 and demo/world.png
+	$(BIN)/python -m export --checkpoint checkpoints/tiny --onnx-only --network $(DEMO_NETWORKS)
 	$(BIN)/cosmos-triton demo --checkpoint-dir checkpoints/tiny --output-folder demo
 
 test: setup  ## all tests that need no GPU, a real tritonserver included
@@ -51,7 +52,10 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-serve: setup  ## run the server: make serve CHECKPOINTS=checkpoints/tiny PROFILE=cpu
+serve: checkpoints/tiny/.weights  ## run the server: make serve CHECKPOINTS=checkpoints/tiny PROFILE=cpu
+ifeq ($(PROFILE),cpu)
+	$(BIN)/python -m export --checkpoint $(CHECKPOINTS) --onnx-only
+endif
 	$(BIN)/cosmos-triton serve --checkpoint-dir $(CHECKPOINTS) --profile $(PROFILE)
 
 generate: setup  ## send one clip to a running server: make generate INPUT=clip.mp4 OUTPUT=world.mp4
@@ -59,3 +63,16 @@ generate: setup  ## send one clip to a running server: make generate INPUT=clip.
 
 clean:  ## remove what the verbs made, .venv excepted
 	rm -rf demo checkpoints/tiny .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: bench
+
+# perf_analyzer 2.60 needs glibc 2.38; where that is missing, the binary that tritonclient 2.51 carries does as well.
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable ".[serve,export,local,dev,bench]"
+	$(BIN)/pip install --quiet "perf-analyzer>=2.60" 2>/dev/null || { \
+	  $(BIN)/pip install --quiet --no-deps --target $(VENV)/tritonclient-2.51 tritonclient==2.51.0 && \
+	  ln -sf ../tritonclient-2.51/bin/perf_analyzer $(BIN)/perf_analyzer; }
+	@touch $@
+
+bench: $(VENV)/.bench checkpoints/tiny/.complete  ## perf_analyzer against the tiny models on the CPU: benchmarks/results/
+	$(BIN)/python -m benchmarks.serve --checkpoint-dir checkpoints/tiny --profile cpu --name serve-cpu-tiny

@@ -5,8 +5,9 @@ import pytest
 
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.checkpoints.random import init_random
-from cosmos_triton.errors import CheckpointError
+from cosmos_triton.errors import CheckpointError, ConfigurationError
 from cosmos_triton.serving.catalog import autoregressive_models, geometry, servable_ensembles
+from cosmos_triton.serving.commands import chosen_models
 from cosmos_triton.serving.launch import ENSEMBLES
 
 
@@ -23,25 +24,23 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 
 
 def test_a_whole_folder_serves_everything_at_one_size(tiny: Path) -> None:
-    folder = CheckpointFolder(tiny)
-    assert servable_ensembles(folder) == (list(ENSEMBLES), {})
-    models = autoregressive_models(folder)
+    assert servable_ensembles(tiny) == (list(ENSEMBLES), {})
+    models = autoregressive_models(CheckpointFolder(tiny))
     assert [component.architecture.name for component in models.values()] == ["tiny", "tiny-video2world"]
-    assert geometry(models).height == 160
+    assert geometry(CheckpointFolder(tiny)).height == 160
 
 
 def test_without_the_diffusion_decoder_the_fast_ensembles_remain(copy: Path) -> None:
     shutil.rmtree(next(copy.glob("*Decoder*")))
-    served, reasons = servable_ensembles(CheckpointFolder(copy))
+    served, reasons = servable_ensembles(copy)
     assert served == ["cosmos_base_fast", "cosmos_video2world_fast"]
     assert "no diffusion decoder" in reasons["cosmos_base"]
 
 
 def test_without_the_base_model_video2world_remains(copy: Path) -> None:
     shutil.rmtree(copy / "Cosmos-Predict1-tiny")
-    served, reasons = servable_ensembles(CheckpointFolder(copy))
+    served, _ = servable_ensembles(copy)
     assert served == ["cosmos_video2world", "cosmos_video2world_fast"]
-    assert "no autoregressive base model" in reasons["cosmos_base"]
     assert list(autoregressive_models(CheckpointFolder(copy))) == [True]
 
 
@@ -60,3 +59,18 @@ def test_a_damaged_model_is_not_passed_over(copy: Path) -> None:
 def test_an_empty_folder_says_what_to_fetch(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cosmos-triton download"):
         autoregressive_models(CheckpointFolder(tmp_path))
+
+
+def test_of_several_models_one_is_named(tiny: Path, copy: Path) -> None:
+    other = "Cosmos-Predict1-tuned"
+    shutil.copytree(tiny / "Cosmos-Predict1-tiny", copy / other)
+    with pytest.raises(CheckpointError, match="more than one autoregressive base model"):
+        autoregressive_models(CheckpointFolder(copy))
+    named = autoregressive_models(CheckpointFolder(copy), base=other)
+    assert named[False].directory == copy / other
+    assert chosen_models(copy, [other, "tiny-video2world"]) == {False: other, True: "tiny-video2world"}
+        False: "another",
+        True: "tiny-video2world",
+    }
+    with pytest.raises(ConfigurationError, match="are of one kind"):
+        chosen_models(copy, [other, "Cosmos-Predict1-tiny"])

@@ -42,6 +42,14 @@ def _register_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
         "--profile", default="default", choices=("default", "torch", "cpu"), help="%(choices)s"
     )
     parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="serve this autoregressive model (4B, 13B, or its directory's name), where the folder holds "
+        "several of a kind; repeatable: one base and one Video2World model",
+    )
+    parser.add_argument(
         "--ensemble",
         action="append",
         choices=ENSEMBLES,
@@ -83,11 +91,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Become tritonserver, after checking what the checkpoints can serve."""
+    chosen = chosen_models(arguments.checkpoint_dir, arguments.model)
     settings = ServerSettings(
         model_repository=arguments.model_repository,
         checkpoint_dir=arguments.checkpoint_dir,
         profile=arguments.profile,
         ensembles=tuple(arguments.ensemble or servable_ensembles(arguments.checkpoint_dir)),
+        base_model=chosen.get(False, ""),
+        video2world_model=chosen.get(True, ""),
         host=arguments.host,
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port,
@@ -153,16 +164,33 @@ def demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def chosen_models(checkpoint_dir: Path, names: list[str]) -> dict[bool, str]:
+    """Names of models by kind (False: base, True: Video2World).
+
+    Raises:
+        CheckpointError: the folder has no such model.
+        ConfigurationError: two of one kind are named.
+    """
+    from cosmos_triton.checkpoints.folder import CheckpointFolder
+
+    chosen: dict[bool, str] = {}
+    for name in names:
+        kind = CheckpointFolder(checkpoint_dir).autoregressive(name).architecture.is_video2world
+        if kind in chosen:
+            raise ConfigurationError(f"--model {chosen[kind]} and --model {name} are of one kind")
+        chosen[kind] = name
+    return chosen
+
+
 def servable_ensembles(checkpoint_dir: Path) -> list[str]:
     """The ensembles whose checkpoints are in the folder; says on stderr which are left out, and why.
 
     Raises:
         ConfigurationError: there is none.
     """
-    from cosmos_triton.checkpoints.folder import CheckpointFolder
-    from cosmos_triton.serving.catalog import servable_ensembles as servable
+    from cosmos_triton.serving import catalog
 
-    served, reasons = servable(CheckpointFolder(checkpoint_dir))
+    served, reasons = catalog.servable_ensembles(checkpoint_dir)
     for ensemble, reason in reasons.items():
         _say(f"not serving {ensemble}: {reason}")
     if not served:

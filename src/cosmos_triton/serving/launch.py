@@ -53,6 +53,7 @@ class ServerSettings:
         checkpoint_dir: the folder of checkpoints, handed to every stage.
         profile: `default` (TensorRT), `torch` or `cpu`.
         ensembles: public ensembles to serve; their stages are loaded with them.
+        base_model, video2world_model: which model of its kind, where the folder holds several.
         host: address of all three endpoints.
         http_port, grpc_port, metrics_port: their ports.
         exit_timeout_s: how long a stopping server waits for requests that run.
@@ -63,6 +64,8 @@ class ServerSettings:
     checkpoint_dir: Path
     profile: str = "default"
     ensembles: tuple[str, ...] = ENSEMBLES
+    base_model: str = ""
+    video2world_model: str = ""
     host: str = "127.0.0.1"
     http_port: int = 8000
     grpc_port: int = 8001
@@ -167,8 +170,13 @@ def command(settings: ServerSettings, installation: Installation, backends: Path
 
 def environment(settings: ServerSettings, installation: Installation) -> dict[str, str]:
     """This process's environment with the interpreter, libraries and checkpoints the stages need."""
+    chosen = {
+        "COSMOS_AR_SAMPLER_BASE_MODEL": settings.base_model,
+        "COSMOS_AR_SAMPLER_VIDEO2WORLD_MODEL": settings.video2world_model,
+    }
     return {
         **os.environ,
+        **{variable: model for variable, model in chosen.items() if model},
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "LD_LIBRARY_PATH": installation.library_path,
         CHECKPOINT_VARIABLE: str(settings.checkpoint_dir.resolve()),

@@ -46,7 +46,7 @@ class InProcessSampler:
             torch.cuda.set_device(self._device)
         use_compile_cache()
         component = folder.diffusion_decoder()
-        geometry = catalog.geometry(catalog.autoregressive_models(folder))
+        geometry = catalog.geometry(folder)
         self._window = component.architecture.window
         frames = geometry.token_shape[0] if setting == "fast" else self._window
         self.settings = DiffusionSettings(window=frames)

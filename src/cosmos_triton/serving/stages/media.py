@@ -20,8 +20,7 @@ class MediaDecoder:
     """Decodes within limits, takes the frames asked for, resizes and crops them."""
 
     def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
-        models = catalog.autoregressive_models(CheckpointFolder(settings.checkpoint_dir))
-        self._geometry = catalog.geometry(models)
+        self._geometry = catalog.geometry(CheckpointFolder(settings.checkpoint_dir))
         self._limits = MediaLimits()
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:

@@ -25,7 +25,7 @@ def load_runtime(settings: StageSettings) -> PyTorchRuntime:
     runtime = PyTorchRuntime(
         module, stage.inputs, stage.output, settings.device, residency(settings), stage.blocks(module)
     )
-    geometry = catalog.geometry(catalog.autoregressive_models(folder))
+    geometry = catalog.geometry(folder)
     began = time.monotonic()
     runtime.run(dict(zip(stage.inputs, stage.example(folder, geometry), strict=True)))
     _log.info("warmed up in %.1f s", time.monotonic() - began)
