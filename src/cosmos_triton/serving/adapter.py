@@ -22,6 +22,8 @@ from cosmos_triton.serving.stages import StageResult
 from cosmos_triton.serving.tensors import read_inputs, response
 from cosmos_triton.serving.values import from_bytes, to_bytes
 
+_STAGE_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+
 
 class Stage(Protocol):
     """What a synchronous stage does to one request."""
@@ -65,6 +67,19 @@ class StageModel:
             report = reports.add_stage(before, self._name, result.section, began, time.time())
             if result.last:
                 report = reports.finish(report)
+                self._observe(report)
             return response({**result.outputs, "report": from_bytes(reports.dump(report))})
         except Exception as error:
             return error_response(error, self._name)
+
+    def _observe(self, report: Mapping[str, Any]) -> None:
+        """Publish what each stage took of a finished video, those that answer late included."""
+        for stage, seconds in report["seconds"].items():
+            self._metrics.observe(
+                "cosmos_stage_seconds",
+                "Seconds of a finished video by stage; `total` from the first stage to the last",
+                seconds,
+                _STAGE_SECONDS,
+                model=report.get("model", ""),
+                stage=stage,
+            )

@@ -1,0 +1,90 @@
+"""What a result was measured on: hardware, versions, commit, command."""
+
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+_PACKAGES = ("torch", "numpy", "diffusers", "transformers", "onnxruntime", "nvidia-pytriton")
+
+
+def describe() -> dict[str, Any]:
+    """The header of every result file."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", "-m", _module(), *sys.argv[1:]]),
+        "commit": commit(),
+        "cpu": {"name": _cpu_name(), "cores": _cores()},
+        "memory_gb": round(_memory_bytes() / 1e9, 1),
+        "gpus": gpus(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in _PACKAGES if (found := _installed(name))},
+    }
+
+
+def commit() -> str:
+    """The checked-out commit, `-dirty` with changes; empty where there is no repository."""
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return run.stdout.strip()
+
+
+def gpus() -> list[dict[str, str]]:
+    """Name, memory and driver of each GPU, from nvidia-smi; none where there is none."""
+    fields = ("name", "memory.total", "driver_version")
+    try:
+        run = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [
+        dict(zip(("name", "memory", "driver"), map(str.strip, line.split(",")), strict=True))
+        for line in run.stdout.splitlines()
+    ]
+
+
+def _module() -> str:
+    specification = sys.modules["__main__"].__spec__
+    return specification.name if specification else Path(sys.argv[0]).name
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+def _memory_bytes() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

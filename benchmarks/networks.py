@@ -1,0 +1,414 @@
+"""The stages' networks alone, in this process: seconds, memory, and the error of what is not exact.
+
+    python -m benchmarks.networks --size full --output benchmarks/results/networks_h100.json
+
+Weights are random with the published shapes; they cost what real ones cost. Errors between settings
+are those of random weights.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.host import describe
+from cosmos_triton.architectures import (
+    AUTOREGRESSIVE,
+    CONTINUOUS_TOKENIZERS,
+    DIFFUSION_DECODERS,
+    DISCRETE_TOKENIZERS,
+    TEXT_ENCODERS,
+    DiffusionDecoderArchitecture,
+)
+from cosmos_triton.checkpoints import published
+from cosmos_triton.geometry import CONTEXT_FRAMES, VideoGeometry
+from cosmos_triton.networks.continuous_tokenizer import (
+    LatentDecoder,
+    LatentStatistics,
+    load_continuous_decoder,
+)
+from cosmos_triton.networks.diffusion_fast import FastDenoiser
+from cosmos_triton.networks.diffusion_transformer import DiffusionDenoiser, load_diffusion_transformer
+from cosmos_triton.networks.discrete_tokenizer import (
+    VideoDecoder,
+    VideoEncoder,
+    load_discrete_decoder,
+    load_discrete_encoder,
+)
+from cosmos_triton.networks.text_encoder import load_text_encoder
+from cosmos_triton.runtimes.pytorch import PyTorchRuntime, use_compile_cache
+from cosmos_triton.runtimes.residency import Residency
+from cosmos_triton.sampling.diffusion import DiffusionSettings, denoise, initial_noise, timesteps
+from cosmos_triton.sampling.windows import reflect_to_window
+
+_PROMPT_ROWS = 24
+
+
+@dataclass(frozen=True)
+class Size:
+    """Which networks, and the size of video."""
+
+    diffusion: str
+    tokenizers: str  # prefix of both tokenizers' presets
+    text: str
+    geometry: VideoGeometry
+
+
+SIZES = {
+    "full": Size("7B", "", "t5-11b", AUTOREGRESSIVE["4B"].geometry),
+    "tiny": Size("tiny", "tiny-", "tiny", AUTOREGRESSIVE["tiny"].geometry),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to measure."""
+
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the stages compute in here."""
+        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
+    def synchronize(self) -> None:
+        """Wait for work in flight."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, call: Callable[[], object], repeats: int) -> float:
+        """Median of `repeats` after one that is not counted."""
+        call()
+        taken = []
+        for _ in range(repeats):
+            self.synchronize()
+            began = time.perf_counter()
+            call()
+            self.synchronize()
+            taken.append(time.perf_counter() - began)
+        return statistics.median(taken)
+
+    def peak_gb(self, call: Callable[[], object]) -> float | None:
+        """The most device memory that PyTorch held during `call`; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        self.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        call()
+        self.synchronize()
+        return round(torch.cuda.max_memory_allocated(self.device) / 1e9, 2)
+
+
+def random_tensors(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> dict[str, Tensor]:
+    """Published shapes with values that keep signals in range: linear maps preserve variance."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def make(name: str, shape: tuple[int, ...]) -> Tensor:
+        if len(shape) == 1:
+            return torch.full(shape, 0.0 if name.endswith("bias") else 1.0, device=device)
+        deviation = (
+            1.0
+            if "embed" in name and len(shape) == 2 and shape[0] > shape[1] * 64
+            else (1 / math.sqrt(math.prod(shape[1:])))
+        )
+        if "adaLN_modulation.2" in name:
+            deviation *= 0.3
+        values = torch.empty(shape, device=device, dtype=torch.bfloat16)
+        return values.normal_(0, deviation, generator=generator)
+
+    return {name: make(name, shape) for name, shape in shapes.items()}
+
+
+def ceilings(machine: Machine) -> dict[str, float]:
+    """What the card does with one large copy and one large product, for comparison."""
+    if machine.device.type != "cuda":
+        return {}
+    copy_s, in_s = copies(machine)
+    a = torch.randn(8192, 8192, device=machine.device, dtype=torch.bfloat16)
+    product_s = machine.seconds(lambda: a @ a, 10)
+    return {
+        "copy_tb_s": round(2 * 2**31 / copy_s / 1e12, 2),
+        "pinned_to_device_gb_s": round(2**29 / in_s / 1e9, 1),
+        "bf16_tflop_s": round(2 * 8192**3 / product_s / 1e12),
+    }
+
+
+def copies(machine: Machine) -> tuple[float, float]:
+    """Seconds of 2 GiB from device to device, and of 0.5 GiB from pinned memory to the device."""
+    source = torch.empty(2**31, dtype=torch.uint8, device=machine.device)
+    target = torch.empty_like(source)
+    host = torch.empty(2**29, dtype=torch.uint8, pin_memory=True)
+    within = machine.seconds(lambda: target.copy_(source), 5)
+    return within, machine.seconds(lambda: target[: 2**29].copy_(host, non_blocking=True), 5)
+
+
+@dataclass(frozen=True)
+class DiffusionInputs:
+    """One video on its way through the diffusion network."""
+
+    noise: Tensor  # [16, 8, H, W] float32
+    tokens: Tensor  # [5, h, w] int32
+    text: Tensor  # [512, C] float32
+
+    @classmethod
+    def random(cls, geometry: VideoGeometry, text_dim: int, device: torch.device) -> "DiffusionInputs":
+        """Reproducible values."""
+        generator = torch.Generator().manual_seed(1)
+        tokens = torch.randint(0, 64000, geometry.token_shape, generator=generator, dtype=torch.int32)
+        text = torch.randn(512, text_dim, generator=generator)
+        text[_PROMPT_ROWS:] = 0
+        noise = initial_noise(0, (16, 8, *geometry.latent_plane))
+        return cls(noise.to(device), tokens.to(device), text.to(device))
+
+
+def diffusion(
+    architecture: DiffusionDecoderArchitecture,
+    geometry: VideoGeometry,
+    machine: Machine,
+    repeats: int,
+    kernels: Path | None = None,
+) -> dict[str, Any]:
+    """One step of every setting, whole runs of the settings, and their errors against `exact`."""
+    tensors = random_tensors(published.diffusion_decoder_shapes(architecture), machine.device)
+    inputs = DiffusionInputs.random(geometry, architecture.text_dim, machine.device)
+    result: dict[str, Any] = {"plain_eager": plain_step(architecture, tensors, inputs, machine)}
+    latents: dict[str, Tensor] = {}
+    cases: dict[str, dict[str, Any]] = {
+        "exact": {"window": 8},
+        "exact_offload": {"window": 8, "offload": True},
+        "exact_5_frames": {"window": 5},
+        "fp8": {"window": 8, "precision": "fp8"},
+        "fast": {"window": 5, "precision": "fp8"},
+        "fast_offload": {"window": 5, "precision": "fp8", "offload": True},
+    }
+    # The weights wait on the host, so that each case's memory is its own.
+    host = {name: tensor.cpu() for name, tensor in tensors.items()}
+    del tensors
+    for name, case in cases.items():
+        table = kernels / f"{name}.txt" if kernels else None
+        result[name], latents[name] = fast_case(
+            architecture, host, inputs, machine, repeats, kernels=table, **case
+        )
+        if name != "exact":
+            result[name]["relative_error"] = _relative_error(latents[name], latents["exact"])
+        _say(f"diffusion {name}: {result[name]}")
+    return result
+
+
+def plain_step(
+    architecture: DiffusionDecoderArchitecture,
+    tensors: Mapping[str, Tensor],
+    inputs: DiffusionInputs,
+    machine: Machine,
+) -> dict[str, Any]:
+    """One step of the network as stated in `diffusion_transformer`, without compilation."""
+    network = DiffusionDenoiser(load_diffusion_transformer(architecture, tensors, machine.dtype))
+    network.to(machine.device)
+    tokens = reflect_to_window(inputs.tokens, 8)
+    moment = torch.tensor([0.25], device=machine.device)
+
+    def step() -> None:
+        with torch.no_grad():
+            network(inputs.noise, moment, tokens, inputs.text)
+
+    result = {"step_s": round(machine.seconds(step, 1), 4), "peak_gb": machine.peak_gb(step)}
+    _say(f"diffusion plain, eager: {result}")
+    return result
+
+
+def fast_case(
+    architecture: DiffusionDecoderArchitecture,
+    tensors: Mapping[str, Tensor],
+    inputs: DiffusionInputs,
+    machine: Machine,
+    repeats: int,
+    *,
+    window: int,
+    precision: Any = "exact",
+    offload: bool = False,
+    kernels: Path | None = None,
+) -> tuple[dict[str, Any], Tensor]:
+    """Times of one setting, and the latents of a whole run on the host."""
+    began = time.perf_counter()
+    denoiser = FastDenoiser(
+        architecture,
+        tensors,
+        device=machine.device,
+        dtype=machine.dtype,
+        precision=precision,
+        offload=offload,
+        compiled=machine.device.type == "cuda",
+    )
+    settings = DiffusionSettings(window=window)
+    denoiser.prepare(timesteps(settings))
+    machine.synchronize()
+    loaded = time.perf_counter()
+    tokens = reflect_to_window(inputs.tokens, window)
+    noise = inputs.noise[:, :window]
+    warm_up_s, step_s = one_step(denoiser, tokens, inputs.text, noise, machine, repeats, kernels)
+    latents: list[Tensor] = []
+
+    def run() -> None:
+        with denoiser.present():
+            video = denoiser.condition(tokens, inputs.text)
+            latents[:] = [denoise(lambda x, t: denoiser(x, float(t), video), noise, settings)]
+
+    run_began = time.perf_counter()
+    peak_gb = machine.peak_gb(run)
+    if not latents:
+        run()
+    machine.synchronize()
+    run_s = time.perf_counter() - run_began
+    result = {
+        "step_s": round(step_s, 4),
+        "run_s": round(run_s, 3),
+        "load_s": round(loaded - began, 2),
+        "warm_up_s": round(warm_up_s, 2),
+        "peak_gb": peak_gb,
+    }
+    return result, latents[0][:, : inputs.tokens.shape[0]].cpu()
+
+
+def one_step(
+    denoiser: FastDenoiser,
+    tokens: Tensor,
+    text: Tensor,
+    noise: Tensor,
+    machine: Machine,
+    repeats: int,
+    kernels: Path | None,
+) -> tuple[float, float]:
+    """Seconds of the first step (which compiles) and of the following ones; kernels' times to a file."""
+    with denoiser.present():
+        began = time.perf_counter()
+        video = denoiser.condition(tokens, text)
+        moment = timesteps(DiffusionSettings())[5]
+        denoiser(noise, moment, video)
+        machine.synchronize()
+        first = time.perf_counter() - began
+        step_s = machine.seconds(lambda: denoiser(noise, moment, video), repeats)
+        if kernels is not None and machine.device.type == "cuda":
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+                denoiser(noise, moment, video)
+                machine.synchronize()
+            kernels.parent.mkdir(parents=True, exist_ok=True)
+            kernels.write_text(
+                profile.key_averages().table(
+                    sort_by="cuda_time_total", row_limit=40, max_name_column_width=90
+                )
+            )
+        return first, step_s
+
+
+def _relative_error(value: Tensor, reference: Tensor) -> float:
+    return round(float((value - reference).norm() / reference.norm()), 5)
+
+
+def measured(call: Callable[[], object], machine: Machine, repeats: int) -> dict[str, Any]:
+    """Median seconds and peak memory of a call."""
+    return {"seconds": round(machine.seconds(call, repeats), 4), "peak_gb": machine.peak_gb(call)}
+
+
+def tokenizers(prefix: str, geometry: VideoGeometry, machine: Machine, repeats: int) -> dict[str, Any]:
+    """The three convolutional stages."""
+    discrete = DISCRETE_TOKENIZERS[f"{prefix}DV8x16x16"]
+    continuous = CONTINUOUS_TOKENIZERS[f"{prefix}CV8x8x8"]
+    dv = random_tensors(published.tokenizer_shapes(discrete), machine.device)
+    cv = random_tensors(published.tokenizer_shapes(continuous), machine.device)
+    mean, std = torch.zeros(16, 16), torch.ones(16, 16)
+    decoder = load_continuous_decoder(continuous, cv, machine.dtype)
+    modules = {
+        "video_encoder": (
+            VideoEncoder(load_discrete_encoder(discrete, dv, machine.dtype)),
+            torch.rand(3, CONTEXT_FRAMES, geometry.height, geometry.width) * 2 - 1,
+        ),
+        "video_decoder": (
+            VideoDecoder(load_discrete_decoder(discrete, dv, machine.dtype)),
+            torch.randint(0, 64000, geometry.token_shape, dtype=torch.int32),
+        ),
+        "latent_decoder": (
+            LatentDecoder(decoder, LatentStatistics(mean, std, 16)),
+            torch.randn(16, geometry.token_shape[0], *geometry.latent_plane),
+        ),
+    }
+    del dv, cv
+    result = {}
+    for name, (module, example) in modules.items():
+        runtime = PyTorchRuntime(module.eval(), ("x",), "y", machine.device)
+        result[name] = measured(partial(runtime.run, {"x": example.to(machine.device)}), machine, repeats)
+        _say(f"{name}: {result[name]}")
+    return result
+
+
+def text_encoder(preset: str, machine: Machine, repeats: int) -> dict[str, Any]:
+    """T5, resident and offloaded."""
+    architecture = TEXT_ENCODERS[preset]
+    ids = torch.randint(0, 32000, (architecture.max_tokens,), dtype=torch.int32)
+    mask = (torch.arange(architecture.max_tokens) < _PROMPT_ROWS).to(torch.int32)
+    result = {}
+    for residency in Residency:
+        tensors = random_tensors(published.text_encoder_shapes(architecture), machine.device)
+        module = load_text_encoder(architecture, tensors, machine.dtype)
+        del tensors
+        blocks = list(module.get_submodule("encoder.block").children())
+        runtime = PyTorchRuntime(
+            module, ("input_ids", "attention_mask"), "y", machine.device, residency, blocks
+        )
+        call = partial(runtime.run, {"input_ids": ids, "attention_mask": mask})
+        result[str(residency)] = measured(call, machine, repeats)
+        _say(f"text_encoder {residency}: {result[str(residency)]}")
+        del call, runtime, module
+    return result
+
+
+def main() -> int:
+    """Measure, print a line for each measurement and the result as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", choices=sorted(SIZES), default="tiny", help="default %(default)s")
+    parser.add_argument(
+        "--networks", default="tokenizers,text,diffusion", help="comma-separated (default %(default)s)"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--kernels", type=Path, help="folder for a table of GPU kernels per setting")
+    parser.add_argument("--output", type=Path, help="also write the JSON here")
+    arguments = parser.parse_args()
+    machine = Machine(torch.device("cuda:0" if torch.cuda.is_available() else "cpu"))
+    use_compile_cache()
+    size = SIZES[arguments.size]
+    chosen = arguments.networks.split(",")
+    result: dict[str, Any] = {"benchmark": "networks", **describe(), "size": arguments.size}
+    result["ceilings"] = ceilings(machine)
+    _say(f"ceilings: {result['ceilings']}")
+    if "tokenizers" in chosen:
+        result["tokenizers"] = tokenizers(size.tokenizers, size.geometry, machine, arguments.repeats)
+    if "text" in chosen:
+        result["text_encoder"] = text_encoder(size.text, machine, arguments.repeats)
+    if "diffusion" in chosen:
+        architecture = DIFFUSION_DECODERS[size.diffusion]
+        result["diffusion"] = diffusion(
+            architecture, size.geometry, machine, arguments.repeats, arguments.kernels
+        )
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
