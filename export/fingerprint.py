@@ -9,38 +9,39 @@ from pathlib import Path
 import onnx
 
 import cosmos_triton.networks
+from cosmos_triton.runtimes.plans import FileRecord, file_digest
 
 PROPERTY = "cosmos_triton.fingerprint"
 _LIBRARIES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnx-ir")
-_BLOCK = 1 << 22
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+def file_records(
+    paths: Iterable[Path], folder: Path, known: Iterable[FileRecord] = ()
+) -> tuple[FileRecord, ...]:
+    """The contents of files, by name; those that did not change since `known` are not read again."""
+    before = {record.path: record for record in known}
+    records = []
+    for path in sorted(paths):
+        name = path.relative_to(folder).as_posix()
+        record = before.get(name)
+        if record is None or FileRecord.of(path, name, record.sha256) != record:
+            record = FileRecord.of(path, name)
+        records.append(record)
+    return tuple(records)
 
 
-def files_digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over the contents of several files, in the order of their names."""
-    digests = (file_digest(path) for path in sorted(paths, key=lambda path: path.name))
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def fingerprint(weights: str, sizes: Mapping[str, int], precision: str, opset: int) -> str:
+def fingerprint(weights: Iterable[FileRecord], sizes: Mapping[str, int], precision: str, opset: int) -> str:
     """Everything that decides what a graph looks like.
 
     Args:
-        weights: digest of the checkpoint's files.
+        weights: the checkpoint's files; their contents count, their names do not.
         sizes: of the axes.
         precision: of weights and activations.
         opset: of the graph.
     """
     axes = ",".join(f"{letter}={size}" for letter, size in sorted(sizes.items()))
-    parts = (weights, axes, precision, f"opset={opset}", _libraries(), _sources())
+    contents = ",".join(sorted(record.sha256 for record in weights))
+    parts = (contents, axes, precision, f"opset={opset}", _libraries(), _sources())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -61,5 +62,8 @@ def _libraries() -> str:
 @cache
 def _sources() -> str:
     """The code that makes graphs: a changed network is a changed graph."""
-    folders = (*cosmos_triton.networks.__path__, str(Path(__file__).parent))
-    return files_digest(path for folder in folders for path in Path(folder).glob("*.py"))
+    folder = Path(__file__).parent
+    networks = (path for place in cosmos_triton.networks.__path__ for path in Path(place).glob("*.py"))
+    return ",".join(
+        file_digest(path) for path in sorted((*networks, folder / "graphs.py", folder / "onnx_graph.py"))
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cosmos_triton.geometry import VideoGeometry
 from export.parity import Agreement
+from export.tensorrt_library import TENSORRT
 
 
 @dataclass(frozen=True)
@@ -13,17 +14,26 @@ class ExportJob:
 
     Args:
         checkpoint: folder of checkpoints.
-        output: folder of the ONNX files.
+        repository: model repository that gets plans; None to stop at float32 ONNX files.
+        output: folder of the ONNX files; None takes `onnx` in the checkpoint folder for float32 files,
+            and the folder of each network's weights for those that plans are built from.
         video: the size of video; None takes that of the folder's autoregressive models.
         force: export again what is there already.
         threads: of one network's comparison; 0 takes one per core.
+        library: that builds plans.
+        capabilities: compute capabilities to build for, where the library builds ahead of time.
+        workspace_gib: limit of the builder's scratch memory on the GPU.
     """
 
     checkpoint: Path
-    output: Path
+    repository: Path | None = None
+    output: Path | None = None
     video: VideoGeometry | None = None
     force: bool = False
     threads: int = 0
+    library: str = TENSORRT
+    capabilities: tuple[str, ...] = ()
+    workspace_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,13 +44,21 @@ class Exported:
         network: its name.
         path: the file.
         seconds: it took.
-        agreement: with PyTorch; None for a file that was there already.
+        agreement: of the graph with PyTorch; None if it was not compared.
+        note: what there is to say besides.
+        kept: whether the file was there already.
+        peak_memory: of the exporting process in bytes, pages of mapped checkpoints included.
+        activation_memory: device memory one execution of the plan takes beside its weights.
     """
 
     network: str
     path: Path
     seconds: float
     agreement: Agreement | None
+    note: str = ""
+    kept: bool = False
+    peak_memory: int = 0
+    activation_memory: int | None = None
 
     @property
     def holds(self) -> bool:
@@ -49,7 +67,7 @@ class Exported:
 
 
 def run(network: str, job: ExportJob) -> Exported:
-    """`export.pipeline.export_onnx`, for a process that has yet to import torch."""
-    from export.pipeline import export_onnx
+    """Export one network; for a process that has yet to import torch."""
+    from export.pipeline import export_onnx, export_plan
 
-    return export_onnx(network, job)
+    return export_onnx(network, job) if job.repository is None else export_plan(network, job)

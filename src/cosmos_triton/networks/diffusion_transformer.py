@@ -9,10 +9,13 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3DModel
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import DiffusionDecoderArchitecture
+from cosmos_triton.networks.attention import scaled_attention
 from cosmos_triton.networks.loading import Renames, load
 
 CONDITIONING_FPS = 24.0  # what the published pipeline always passes, whatever rate it saves at
@@ -43,6 +46,34 @@ RENAMES: Renames = (
 )
 
 
+class SelfOrCrossAttention:
+    """The attention of diffusers' blocks, without grouped heads and with an exact scale."""
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        # [B, L, N D] -> [B, N, L, D]
+        query, key, value = (
+            projected.reshape(*projected.shape[:2], attn.heads, -1).transpose(1, 2)
+            for projected in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
+        )
+        query, key = attn.norm_q(query), attn.norm_k(key)  # type: ignore[misc]
+        if image_rotary_emb is not None:
+            query, key = (
+                apply_rotary_emb(tensor, image_rotary_emb, use_real=True, use_real_unbind_dim=-2)  # type: ignore[arg-type]
+                for tensor in (query, key)
+            )
+        attended = scaled_attention(query, key, value, attention_mask)
+        output: Tensor = attn.to_out[0](attended.transpose(1, 2).flatten(2))  # [B, N, L, D] -> [B, L, N D]
+        return output
+
+
 class DiffusionTransformer(nn.Module):
     """One evaluation of the network, batched; output in the dtype of the weights."""
 
@@ -66,6 +97,7 @@ class DiffusionTransformer(nn.Module):
         for block in self.transformer.transformer_blocks:
             for attention in (block.attn1, block.attn2):
                 attention.norm_q.eps = attention.norm_k.eps = _QK_NORM_EPS
+                attention.processor = SelfOrCrossAttention()
 
     def forward(
         self,

@@ -8,7 +8,6 @@ something to pad, which takes two thirds of the nodes out of the graph.
 """
 
 import torch
-import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
     CosmosCausalAttention,
     CosmosCausalConv3d,
@@ -18,6 +17,7 @@ from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import TokenizerArchitecture
+from cosmos_triton.networks.attention import scaled_attention
 from cosmos_triton.networks.haar import HaarPatcher, HaarUnpatcher
 from cosmos_triton.networks.loading import Renames
 
@@ -54,15 +54,14 @@ class PerFrameSpatialAttention:
         self, attn: CosmosCausalAttention, hidden_states: Tensor, attention_mask: Tensor | None = None
     ) -> Tensor:
         batch, _, frames, height, width = hidden_states.shape
-        normed = attn.norm(hidden_states)
+        # [B, C, T, H, W] -> [B T, 1, H W, C]
         query, key, value = (
-            # [B, C, T, H, W] -> [B T, 1, H W, C]
-            project(normed).permute(0, 2, 3, 4, 1).flatten(2, 3).flatten(0, 1).unsqueeze(1)
-            for project in (attn.to_q, attn.to_k, attn.to_v)
+            tensor.permute(0, 2, 3, 4, 1).flatten(2, 3).flatten(0, 1).unsqueeze(1)
+            for tensor in _project(attn, hidden_states)
         )
         attended = torch.cat(
             [
-                F.scaled_dot_product_attention(query[i : i + 1], key[i : i + 1], value[i : i + 1])
+                scaled_attention(query[i : i + 1], key[i : i + 1], value[i : i + 1])
                 for i in range(batch * frames)
             ]
         )
@@ -70,6 +69,30 @@ class PerFrameSpatialAttention:
         grid = attended.reshape(batch, frames, height, width, -1).permute(0, 4, 1, 2, 3)
         output: Tensor = hidden_states + attn.to_out[0](grid)
         return output
+
+
+class TemporalAttention:
+    """Single-head attention over the frames of each position; no frame sees a later one."""
+
+    def __call__(
+        self, attn: CosmosCausalAttention, hidden_states: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        batch, _, frames, height, width = hidden_states.shape
+        # [B, C, T, H, W] -> [B H W, 1, T, C]
+        query, key, value = (
+            tensor.permute(0, 3, 4, 2, 1).flatten(0, 2).unsqueeze(1)
+            for tensor in _project(attn, hidden_states)
+        )
+        attended = scaled_attention(query, key, value, attention_mask)
+        # [B H W, 1, T, C] -> [B, C, T, H, W]
+        grid = attended.reshape(batch, height, width, frames, -1).permute(0, 4, 3, 1, 2)
+        output: Tensor = hidden_states + attn.to_out[0](grid)
+        return output
+
+
+def _project(attn: CosmosCausalAttention, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    normed = attn.norm(hidden_states)
+    return attn.to_q(normed), attn.to_k(normed), attn.to_v(normed)
 
 
 def build_encoder(architecture: TokenizerArchitecture) -> CosmosEncoder3d:
@@ -152,8 +175,9 @@ def _level_widths(architecture: TokenizerArchitecture) -> list[int]:
 
 def _simplify(trunk: nn.Module) -> None:
     for name, module in list(trunk.named_modules()):
-        if isinstance(module, CosmosCausalAttention) and "temp_attentions" not in name:
-            module.processor = PerFrameSpatialAttention()  # type: ignore[assignment]
+        if isinstance(module, CosmosCausalAttention):
+            temporal = "temp_attentions" in name
+            module.processor = TemporalAttention() if temporal else PerFrameSpatialAttention()  # type: ignore[assignment]
         if isinstance(module, CosmosCausalConv3d):
             trunk.set_submodule(name, _simplified(module))
 

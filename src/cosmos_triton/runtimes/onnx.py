@@ -14,24 +14,25 @@ class OnnxRuntime:
     """One exported graph.
 
     Args:
-        path: the .onnx file; weights it keeps outside lie beside it.
+        graph: the .onnx file, with weights it keeps outside beside it, or a whole graph in memory.
         threads: threads of one call; 0 takes one per core.
 
     Raises:
         CheckpointError: the file is no graph that ONNX Runtime can load.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, graph: Path | bytes, threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the library's exceptions have no common base of their own
-            raise CheckpointError(f"ONNX Runtime cannot load {path}: {error}") from error
+            name = "the graph" if isinstance(graph, bytes) else graph
+            raise CheckpointError(f"ONNX Runtime cannot load {name}: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,87 @@
+"""Weights that stay in the checkpoint: a graph points into the file it was loaded from.
+
+Networks load their tensors memory-mapped. Where the type is already right, what a parameter holds
+is a region of a file, and an ONNX graph in that file's folder can name the region instead of
+carrying a copy: a few megabytes of graph for 14 GB of weights. ONNX allows no path outside the
+graph's own folder, so a graph written elsewhere takes a copy.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir
+import torch
+from torch import Tensor
+
+_MAPS = Path("/proc/self/maps")
+SMALLEST_REFERENCE = 1 << 16  # bytes; smaller tensors are kept in the graph, where they can be folded
+
+
+@dataclass(frozen=True)
+class _Mapping:
+    start: int
+    stop: int
+    offset: int
+    path: Path
+
+
+def refer_to_files(model: onnx_ir.Model, folder: Path) -> int:
+    """Let large initializers point into files of `folder` that they are mapped from.
+
+    Returns:
+        Bytes that need not be copied.
+    """
+    mappings = _mapped_files(folder)
+    referred = 0
+    for value in model.graph.initializers.values():
+        tensor = _torch_tensor(value.const_value)
+        if tensor is None or tensor.nbytes < SMALLEST_REFERENCE or not tensor.is_contiguous():
+            continue
+        mapping = _find(mappings, tensor.data_ptr(), tensor.nbytes)
+        if mapping is not None and value.const_value is not None:
+            value.const_value = onnx_ir.ExternalTensor(
+                location=mapping.path.name,
+                offset=mapping.offset + tensor.data_ptr() - mapping.start,
+                length=tensor.nbytes,
+                dtype=value.const_value.dtype,
+                shape=onnx_ir.Shape(tensor.shape),
+                name=value.name or "",
+                base_dir=folder,
+            )
+            referred += tensor.nbytes
+    return referred
+
+
+def held_values(model: onnx_ir.Model, smallest: int) -> dict[onnx_ir.Value, onnx_ir.TensorProtocol]:
+    """Initializers of at least `smallest` bytes that a file of this graph has to hold itself."""
+    return {
+        value: value.const_value
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+        and not isinstance(value.const_value, onnx_ir.ExternalTensor)
+        and value.const_value.nbytes >= smallest
+    }
+
+
+def _torch_tensor(tensor: onnx_ir.TensorProtocol | None) -> Tensor | None:
+    raw = getattr(tensor, "raw", None)
+    return raw if isinstance(raw, torch.Tensor) and raw.device.type == "cpu" else None
+
+
+def _mapped_files(folder: Path) -> list[_Mapping]:
+    """What this process maps from files that lie in `folder`; nothing where the kernel has no /proc."""
+    if not _MAPS.is_file():
+        return []
+    found = []
+    for line in _MAPS.read_text().splitlines():
+        fields = line.split(maxsplit=5)  # address range, permissions, offset, device, inode, path
+        if len(fields) == 6 and fields[5].startswith("/"):
+            start, stop = (int(address, 16) for address in fields[0].split("-"))
+            path = Path(fields[5])
+            if path.parent == folder.resolve():
+                found.append(_Mapping(start, stop, int(fields[2], 16), path))
+    return found
+
+
+def _find(mappings: list[_Mapping], address: int, size: int) -> _Mapping | None:
+    return next((m for m in mappings if m.start <= address and address + size <= m.stop), None)
