@@ -1,6 +1,5 @@
 """From settings to guardrails: which checks each posture has."""
 
-from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.guardrails.faces import OpenCVFaces, TrackedFaceBlur
 from cosmos_triton.guardrails.interface import (
     GuardrailSettings,
@@ -26,7 +25,10 @@ def load_prompt_guardrail(settings: GuardrailSettings, observe: Observer | None 
         return PromptGuardrail("disabled", (), observe)
     if settings.posture == "built-in":
         return PromptGuardrail("built-in", (WordListCheck.load(),), observe)
-    raise ConfigurationError("guardrail posture 'full' is not built yet")
+    from cosmos_triton.guardrails import full  # torch and transformers, which the others do without
+
+    word_list = WordListCheck.load()
+    return PromptGuardrail("full", (word_list, *full.prompt_checks(settings, word_list.rules)), observe)
 
 
 def load_video_guardrail(settings: GuardrailSettings, observe: Observer | None = None) -> VideoGuardrail:
@@ -36,4 +38,7 @@ def load_video_guardrail(settings: GuardrailSettings, observe: Observer | None =
     if settings.posture == "built-in":
         absent = {"content_filter": "not in this posture"}
         return VideoGuardrail("built-in", (), TrackedFaceBlur(OpenCVFaces()), observe, absent)
-    raise ConfigurationError("guardrail posture 'full' is not built yet")
+    from cosmos_triton.guardrails import full
+
+    content_filter, faces = full.video_models(settings)
+    return VideoGuardrail("full", (content_filter,), TrackedFaceBlur(faces), observe)
