@@ -118,11 +118,15 @@ def check_rows() -> Iterator[tuple[str, float]]:
             yield f"rows {rows} of 64, {name}", float(not same)
     keys, values = randn(1, KV_HEADS, SEQUENCE, WIDTH), randn(1, KV_HEADS, SEQUENCE, WIDTH)
     query, slots = randn(1, 64, HEADS, WIDTH), torch.zeros(1, dtype=torch.int64, device="cuda")
-    last = torch.arange(FILLED, FILLED + 64, device="cuda")[None]
-    whole = fused.attend(query, keys, values, last, slots)
-    for length in (1, 2, 4, 8, 16, 32):
-        part = fused.attend(query[:, :length].contiguous(), keys, values, last[:, :length], slots)
-        yield f"attention of {length} of 64", float(not torch.equal(part, whole[:, :length]))
+    for start in (5, 299, FILLED, FILLED + 100):
+        last = torch.arange(start, start + 64, device="cuda")[None]
+        whole = fused.attend(query, keys, values, last, slots)
+        for length in (1, 2, 4, 8, 16, 32):
+            parts = [
+                fused.attend(q.contiguous(), keys, values, places, slots)
+                for q, places in zip(query.split(length, 1), last.split(length, 1), strict=True)
+            ]
+            yield f"attention at {start} by {length}", float(not torch.equal(torch.cat(parts, 1), whole))
 
 
 def check_sampler() -> Iterator[tuple[str, float]]:

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
 from cosmos_triton.networks.kv_cache import KVCache
-from cosmos_triton.sampling import nucleus
+from cosmos_triton.sampling import plain_steps
 from cosmos_triton.sampling.parameters import SamplingParameters
-from cosmos_triton.sampling.sequences import GUESSES, Sequences, decode, prefill, settled
+from cosmos_triton.sampling.plain_steps import settled
+from cosmos_triton.sampling.sequences import GUESSES, Sequences, decode, prefill
 
 BASE = network(architecture())
 VIDEO2WORLD = network(architecture(video2world=True, yarn=True))
@@ -45,7 +46,7 @@ def generate(
                 prefill(net, cache, sequences, slot, start, stop)
         passes = 0
         while (sequences.positions[1:] < last).any():
-            decode(net, cache, sequences, torch.arange(1, slots), window, nucleus.sample, guess)
+            decode(net, cache, sequences, torch.arange(1, slots), window, plain_steps, guess)
             passes += 1
     return sequences.tokens[1:, : last + 1], passes
 
@@ -110,6 +111,6 @@ def test_a_finished_sequence_stays_as_it_is() -> None:
     sequences.start(0, torch.arange(120) % 96, SamplingParameters(0, 1.0, 0.8))
     with torch.inference_mode():
         for _ in range(3):
-            decode(BASE, cache, sequences, torch.tensor([0]), 4, nucleus.sample, "frame")
+            decode(BASE, cache, sequences, torch.tensor([0]), 4, plain_steps, "frame")
     assert sequences.positions.tolist() == [119]
     assert torch.equal(sequences.tokens[0, :120], torch.arange(120) % 96)

@@ -15,6 +15,7 @@ from cosmos_triton.networks.kernels.overlap import overlap_options, wait_for_pre
 
 _SCORED = 2048  # tokens a program of the first kernel scores
 _CHECKED = 8192  # tokens a step of the second kernel reads
+_STAGES = 2
 _GREEDY_BELOW = 1e-30  # the smallest difference of two logits outweighs any noise long before
 
 
@@ -30,6 +31,13 @@ def _gumbel(seed, position, quad):
 
 
 @triton.jit
+def _first_of_best(values, tokens):
+    """(greatest value, smallest token that has it)."""
+    best = tl.max(values, axis=0)
+    return best, tl.min(tl.where(values == best, tokens, 2147483647), axis=0)
+
+
+@triton.jit
 def _score(
     logits_ptr,  # [R, V] float32
     seeds_ptr,  # [R] int64
@@ -38,6 +46,8 @@ def _score(
     noisy_ptr,  # [R, V] float32
     maxima_ptr,  # [R, blocks] float32: greatest logit / temperature
     sums_ptr,  # [R, blocks] float32: sum of exp(logit / temperature - maximum)
+    bests_ptr,  # [R, blocks] float32: greatest logit / temperature + noise
+    owners_ptr,  # [R, blocks] int32: the token that has it
     V,
     BLOCK: tl.constexpr,
     GREEDY_BELOW: tl.constexpr,
@@ -51,22 +61,19 @@ def _score(
     temperature = tl.load(temperatures_ptr + row)
     greedy = temperature < GREEDY_BELOW
     logits = tl.load(logits_ptr + row * V + token, mask=inside, other=float("-inf"))
-    scores = tl.div_rn(logits, tl.where(greedy, 1.0, temperature) + tl.zeros_like(logits))
+    scores = logits * (1.0 / tl.where(greedy, 1.0, temperature))
     quad = block * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
     noise = _gumbel(tl.load(seeds_ptr + row), tl.load(positions_ptr + row).to(tl.int32), quad)
-    tl.store(noisy_ptr + row * V + token, scores + tl.where(greedy, 0.0, noise), mask=inside)
+    noisy = scores + tl.where(greedy, 0.0, noise)
+    tl.store(noisy_ptr + row * V + token, noisy, mask=inside)
     maximum = tl.max(scores, axis=0)
     reference = tl.where(maximum == float("-inf"), 0.0, maximum)
     place = row * tl.num_programs(1) + block
     tl.store(maxima_ptr + place, maximum)
     tl.store(sums_ptr + place, tl.sum(tl.exp(scores - reference), axis=0))
-
-
-@triton.jit
-def _first_of_best(values, tokens, LIMIT: tl.constexpr):
-    """(greatest value, smallest token that has it)."""
-    best = tl.max(values, axis=0)
-    return best, tl.min(tl.where(values == best, tokens, LIMIT), axis=0)
+    best, owner = _first_of_best(noisy, token)
+    tl.store(bests_ptr + place, best)
+    tl.store(owners_ptr + place, owner)
 
 
 @triton.jit
@@ -75,23 +82,25 @@ def _take(
     temperatures_ptr,  # [R] float32
     top_ps_ptr,  # [R] float32
     noisy_ptr,  # [R, V] float32
-    maxima_ptr,  # [R, blocks] float32
+    maxima_ptr,  # [R, blocks], as `_score` left them
     sums_ptr,
+    bests_ptr,
+    owners_ptr,
     out_ptr,  # [R] int64
     V,
     blocks,
     BLOCK: tl.constexpr,
     BLOCKS: tl.constexpr,
+    STAGES: tl.constexpr,
     GREEDY_BELOW: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    LIMIT: tl.constexpr = 2147483647
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, BLOCK)
     wait_for_predecessor(OVERLAP)
     temperature = tl.load(temperatures_ptr + row)
     greedy = temperature < GREEDY_BELOW
-    divisor = tl.where(greedy, 1.0, temperature)
+    factor = 1.0 / tl.where(greedy, 1.0, temperature)
     block = tl.arange(0, BLOCKS)
     maxima = tl.load(maxima_ptr + row * blocks + block, mask=block < blocks, other=float("-inf"))
     sums = tl.load(sums_ptr + row * blocks + block, mask=block < blocks, other=0.0)
@@ -99,34 +108,34 @@ def _take(
     total = tl.sum(sums * tl.exp(maxima - maximum), axis=0)
     limit = tl.where(greedy, float("inf"), tl.load(top_ps_ptr + row) * total)
 
-    best = tl.full([BLOCK], float("-inf"), dtype=tl.float32)  # the best of each lane, over the whole row
-    owner = tl.full([BLOCK], LIMIT, dtype=tl.int32)
-    for start in range(0, V, BLOCK):
-        noisy = tl.load(noisy_ptr + row * V + start + lane, mask=start + lane < V, other=float("-inf"))
-        owner = tl.where(noisy > best, start + lane, owner)
-        best = tl.maximum(best, noisy)
-    _, token = _first_of_best(best, owner, LIMIT)
+    bests = tl.load(bests_ptr + row * blocks + block, mask=block < blocks, other=float("-inf"))
+    owners = tl.load(owners_ptr + row * blocks + block, mask=block < blocks, other=2147483647)
+    _, token = _first_of_best(bests, owners)
 
     searching = limit < float("inf")
     while searching:
-        score = tl.div_rn(tl.load(logits_ptr + row * V + token), divisor)
+        score = tl.load(logits_ptr + row * V + token) * factor
         mass = tl.zeros([BLOCK], dtype=tl.float32)
-        best = tl.full([BLOCK], float("-inf"), dtype=tl.float32)
-        owner = tl.full([BLOCK], LIMIT, dtype=tl.int32)
-        for start in range(0, V, BLOCK):
+        for start in tl.range(0, V, BLOCK, num_stages=STAGES):
             other = start + lane
-            inside = other < V
-            logits = tl.load(logits_ptr + row * V + other, mask=inside, other=float("-inf"))
-            noisy = tl.load(noisy_ptr + row * V + other, mask=inside, other=float("-inf"))
-            scores = tl.div_rn(logits, divisor + tl.zeros_like(logits))
-            before = inside & ((scores > score) | ((scores == score) & (other < token)))
+            logits = tl.load(logits_ptr + row * V + other, mask=other < V, other=float("-inf"))
+            scores = logits * factor
+            before = (scores > score) | ((scores == score) & (other < token))
             mass += tl.where(before, tl.exp(scores - maximum), 0.0)
-            noisy = tl.where(before, noisy, float("-inf"))
-            owner = tl.where(noisy > best, other, owner)
-            best = tl.maximum(best, noisy)
         searching = tl.sum(mass, axis=0) > limit
-        if searching:
-            _, token = _first_of_best(best, owner, LIMIT)
+        if searching:  # strike out the token and all after it in the order, and take the best that is left
+            best = tl.full([BLOCK], float("-inf"), dtype=tl.float32)  # of each lane
+            owner = tl.full([BLOCK], 2147483647, dtype=tl.int32)
+            for start in tl.range(0, V, BLOCK, num_stages=STAGES):
+                other = start + lane
+                logits = tl.load(logits_ptr + row * V + other, mask=other < V, other=float("-inf"))
+                noisy = tl.load(noisy_ptr + row * V + other, mask=other < V, other=float("-inf"))
+                scores = logits * factor
+                before = (scores > score) | ((scores == score) & (other < token))
+                noisy = tl.where(before, noisy, float("-inf"))
+                owner = tl.where(noisy > best, other, owner)
+                best = tl.maximum(best, noisy)
+            _, token = _first_of_best(best, owner)
     tl.store(out_ptr + row, token.to(tl.int64))
 
 
@@ -136,7 +145,8 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, temperatures: Tenso
     blocks = triton.cdiv(vocabulary, _SCORED)
     noisy = torch.empty_like(logits)
     maxima = torch.empty(rows, blocks, dtype=torch.float32, device=logits.device)
-    sums = torch.empty_like(maxima)
+    sums, bests = torch.empty_like(maxima), torch.empty_like(maxima)
+    owners = torch.empty_like(maxima, dtype=torch.int32)
     out = torch.empty(rows, dtype=torch.int64, device=logits.device)
     _score[(rows, blocks)](
         logits,
@@ -146,6 +156,8 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, temperatures: Tenso
         noisy,
         maxima,
         sums,
+        bests,
+        owners,
         vocabulary,
         BLOCK=_SCORED,
         GREEDY_BELOW=_GREEDY_BELOW,
@@ -159,11 +171,14 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, temperatures: Tenso
         noisy,
         maxima,
         sums,
+        bests,
+        owners,
         out,
         vocabulary,
         blocks,
         BLOCK=_CHECKED,
         BLOCKS=triton.next_power_of_2(blocks),
+        STAGES=_STAGES,
         GREEDY_BELOW=_GREEDY_BELOW,
         num_warps=16,
         **overlap_options(logits),

@@ -15,9 +15,9 @@ from torch import Tensor
 from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
 from cosmos_triton.networks.kv_cache import KVCache, slot_bytes
-from cosmos_triton.sampling import nucleus
+from cosmos_triton.sampling import plain_steps
 from cosmos_triton.sampling.parameters import SamplingParameters
-from cosmos_triton.sampling.sequences import Draw, Sequences, decode, prefill
+from cosmos_triton.sampling.sequences import Sequences, Steps, decode, prefill
 from cosmos_triton.sampling.settings import EngineSettings, automatic_window
 
 _log = logging.getLogger(__name__)
@@ -62,12 +62,12 @@ class Runner:
             architecture, self.slots, context_rows=settings.context_rows, dtype=dtype, device=self.device
         )
         self.sequences = Sequences.allocate(architecture, self.slots, widest, self.device)
-        self._draw: Draw = nucleus.sample
+        self._steps: Steps = plain_steps
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         if self.device.type == "cuda":
-            from cosmos_triton.sampling import fused_nucleus  # needs Triton's compiler, which CPU builds lack
+            from cosmos_triton.sampling import fused_steps  # needs Triton's compiler, which CPU builds lack
 
-            self._draw = fused_nucleus.sample
+            self._steps = fused_steps
 
     @property
     def architecture(self) -> AutoregressiveArchitecture:
@@ -121,7 +121,7 @@ class Runner:
 
     def _decode(self, slots: Tensor) -> None:
         window = self.window(len(slots))
-        decode(self.network, self.cache, self.sequences, slots, window, self._draw, self.settings.guess)
+        decode(self.network, self.cache, self.sequences, slots, window, self._steps, self.settings.guess)
 
     def capture(self, videos: int) -> None:
         """Make a graph of the pass over so many videos. Runs the pass, so nothing may be in flight."""

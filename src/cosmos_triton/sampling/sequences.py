@@ -13,8 +13,8 @@ guesses. The tokens are those of one-by-one decoding by construction; with W = 1
 decoding. Keys and values of wrong guesses are overwritten by the next pass before anything reads them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
 from cosmos_triton.networks.kv_cache import KVCache
 from cosmos_triton.sampling.parameters import SamplingParameters
-
-Draw = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(logits [R, V], seeds, positions, temperatures, top_ps [R]) → tokens [R]: see `nucleus.sample`."""
 
 GUESSES = ("frame", "row", "left", "random")
 
@@ -70,6 +67,48 @@ class Sequences:
         self.top_ps[slot] = parameters.top_p
 
 
+@dataclass(frozen=True)
+class Work:
+    """What one decode pass feeds and draws: B sequences, W places of each."""
+
+    tokens: Tensor  # [B, W] int64: the last known token and guesses of its successors
+    places: Tensor  # [B, W] int64 of these tokens, within the cache
+    targets: Tensor  # [B W] int64: places of the tokens to draw
+    seeds: Tensor  # [B W] int64
+    temperatures: Tensor  # [B W] float32
+    top_ps: Tensor  # [B W] float32
+
+
+class Steps(Protocol):
+    """What a decode pass does around the network; `plain_steps` in PyTorch, `fused_steps` as kernels."""
+
+    def look_up(
+        self, sequences: Sequences, slots: Tensor, window: int, architecture: AutoregressiveArchitecture
+    ) -> Work:
+        """Gather the pass's work for slots [B]."""
+
+    def sample(
+        self, logits: Tensor, seeds: Tensor, positions: Tensor, temperatures: Tensor, top_ps: Tensor
+    ) -> Tensor:
+        """Draw a token for each row of logits [R, V]: [R]; see `nucleus.sample`."""
+
+    def settle(
+        self,
+        sequences: Sequences,
+        slots: Tensor,
+        fed: Tensor,
+        drawn: Tensor,
+        architecture: AutoregressiveArchitecture,
+        guess: str,
+    ) -> None:
+        """Write the draws [B, W] behind the tokens fed, guesses behind those, and the new positions.
+
+        Args:
+            guess: what to expect at places no pass has reached: `frame`, the token at the same place one
+                latent frame earlier; `row`, the one above; `left`, the last one drawn; `random`, any.
+        """
+
+
 def prefill(
     network: AutoregressiveTransformer,
     cache: KVCache,
@@ -95,61 +134,15 @@ def decode(
     sequences: Sequences,
     slots: Tensor,
     window: int,
-    draw: Draw,
+    steps: Steps,
     guess: str,
 ) -> None:
     """Advance each sequence in `slots` ([B] int64, all different) by 1 to `window` tokens.
 
     Cache rows below a sequence's position must be filled. A sequence that has its last token stays there.
     """
-    architecture = network.architecture
-    last = architecture.prefix + architecture.video_tokens - 1
-    rows = slots[:, None]
-    known = sequences.positions[slots]  # [B]
-    positions = known[:, None] + torch.arange(window, device=slots.device)  # [B, W]
-    fed = sequences.tokens[rows, positions]
-    places = positions.clamp(max=architecture.max_sequence - 1)  # past the end anything may happen
-    logits = network.logits(network(fed, places, slots, cache))  # [B, W, V]
-    drawn = draw(
-        logits.flatten(0, 1),  # [B W, V]
-        sequences.seeds[slots].repeat_interleave(window, output_size=fed.numel()),
-        (positions + 1).flatten(),
-        sequences.temperatures[slots].repeat_interleave(window, output_size=fed.numel()),
-        sequences.top_ps[slots].repeat_interleave(window, output_size=fed.numel()),
-    ).view_as(fed)
-    sequences.tokens[rows, positions + 1] = drawn
-    if window > 1:
-        ahead = positions + 1 + window
-        sequences.tokens[rows, ahead] = guesses(sequences.tokens, rows, ahead, architecture, guess)
-    sequences.positions[slots] = torch.clamp(known + settled(fed, drawn), max=last)
-
-
-def settled(fed: Tensor, drawn: Tensor) -> Tensor:
-    """How many draws of each window are final: [B, W], [B, W] → [B], from 1 to W.
-
-    Token i was fed one place before draw i. The first draw always counts; each further one if the
-    guess it was drawn behind equals the draw of its own place.
-    """
-    right = fed[:, 1:] == drawn[:, :-1]  # [B, W - 1]
-    return 1 + right.cumprod(dim=1).sum(dim=1)
-
-
-def guesses(
-    tokens: Tensor, rows: Tensor, positions: Tensor, architecture: AutoregressiveArchitecture, guess: str
-) -> Tensor:
-    """First guesses for places that no pass has reached yet: [B, W] positions → [B, W] token ids.
-
-    Args:
-        tokens: [slots, S] as in `Sequences`, read at earlier places.
-        rows: [B, 1] slots.
-        guess: `frame`, the token at the same place one latent frame earlier; `row`, the one above; `left`,
-            the last one drawn; `random`, any.
-    """
-    _, height, width = architecture.latent_shape
-    if guess == "frame":
-        return tokens[rows, (positions - height * width).clamp(min=0)]
-    if guess == "row":
-        return tokens[rows, (positions - width).clamp(min=0)]
-    if guess == "left":
-        return tokens[rows, positions[:, :1] - 1].expand_as(positions)
-    return (positions * 2654435761 >> 7) % architecture.vocabulary  # Knuth's multiplicative hash
+    work = steps.look_up(sequences, slots, window, network.architecture)
+    hidden = network(work.tokens, work.places, slots, cache)  # [B, W, dim]
+    logits = network.logits(hidden).flatten(0, 1)  # [B W, V]
+    drawn = steps.sample(logits, work.seeds, work.targets, work.temperatures, work.top_ps)
+    steps.settle(sequences, slots, work.tokens, drawn.view_as(work.tokens), network.architecture, guess)

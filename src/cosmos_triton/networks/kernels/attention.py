@@ -12,10 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmos_triton.networks.kernels.overlap import overlap_options, wait_for_predecessor
+from cosmos_triton.networks.kernels.overlap import overlap_options, prefetch, wait_for_predecessor
 
 _SPLIT = 256  # cache rows of a program when decoding
 _BLOCK_S = 64  # cache rows of a step; divides every max_sequence
+_MOST_M = 64
 _WARPS = 4
 _STAGES = 3
 _LOG2_E = 1.4426950408889634
@@ -42,6 +43,7 @@ def _attend(
     BLOCK_S: tl.constexpr,
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
+    LINE: tl.constexpr,  # numbers in 128 bytes
     EVEN: tl.constexpr,  # S is a multiple of BLOCK_S
     OVERLAP: tl.constexpr,
 ):
@@ -54,17 +56,24 @@ def _attend(
     token = (tl.program_id(0) % tiles) * TOKENS + m // GROUP
     valid = (m < TOKENS * GROUP) & (token < L)
     row = ((b * L + token) * KV + kv) * GROUP + m % GROUP  # of queries and results
-    wait_for_predecessor(OVERLAP)
+    # Places and slots are older than the predecessor, as are all rows but the call's own.
     last = tl.load(last_ptr + b * L + token, mask=valid, other=-1).to(tl.int32)
+    base = (tl.load(slots_ptr + b) * KV + kv) * S * D
     begin = split * SPLIT
     end = tl.max(last, axis=0) + 1
     if SPLITS > 1:
         end = tl.minimum(begin + SPLIT, end)
+        if begin < end:
+            rows = tl.minimum(begin + tl.arange(0, SPLIT), end - 1)
+            lines = base + rows[:, None].to(tl.int64) * D + tl.arange(0, D // LINE)[None, :] * LINE
+            prefetch(keys_ptr + lines, OVERLAP)
+            prefetch(values_ptr + lines, OVERLAP)
+    wait_for_predecessor(OVERLAP)
     if begin < end:
-        base = (tl.load(slots_ptr + b) * KV + kv) * S * D
         q = tl.load(query_ptr + row[:, None].to(tl.int64) * D + d[None, :], mask=valid[:, None], other=0.0)
         best = tl.full([BLOCK_M], float("-inf"), dtype=tl.float32)
-        total = tl.zeros([BLOCK_M], dtype=tl.float32)
+        total = tl.zeros([BLOCK_M, 16], dtype=tl.float32)  # 16 equal columns
+        ones = tl.full([BLOCK_S, 16], 1.0, dtype=values_ptr.dtype.element_ty)
         acc = tl.zeros([BLOCK_M, D], dtype=tl.float32)
         for start in tl.range(begin, end, BLOCK_S):
             s = start + tl.arange(0, BLOCK_S)
@@ -80,17 +89,20 @@ def _attend(
             higher = tl.maximum(best, tl.max(scores, axis=1))
             reference = tl.where(higher == float("-inf"), 0.0, higher)  # rows that see nothing yet
             weights = tl.exp2(scores - reference[:, None])
-            kept = tl.exp2(best - reference)
-            total = total * kept + tl.sum(weights, axis=1)
-            acc = tl.dot(weights.to(v.dtype), v, acc * kept[:, None], input_precision="ieee")
+            weights = weights.to(v.dtype)
+            kept = tl.exp2(best - reference)[:, None]
+            # Summed by the tensor cores: a sum over lanes has an order that depends on the tile.
+            total = tl.dot(weights, ones, total * kept, input_precision="ieee")
+            acc = tl.dot(weights, v, acc * kept, input_precision="ieee")
             best = higher
+        summed = tl.max(total, axis=1)
         if SPLITS > 1:
             part = row.to(tl.int64) * SPLITS + split
             tl.store(out_ptr + part[:, None] * D + d[None, :], acc, mask=valid[:, None])
             tl.store(maxima_ptr + part, best, mask=valid)
-            tl.store(sums_ptr + part, total, mask=valid)
+            tl.store(sums_ptr + part, summed, mask=valid)
         else:
-            out = acc / total[:, None]
+            out = acc / summed[:, None]
             place = row[:, None].to(tl.int64) * D + d[None, :]
             tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=valid[:, None])
 
@@ -130,7 +142,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
     _, kv_heads, sequence, _ = keys.shape
     group = heads // kv_heads
     prompt = length > 64
-    tokens = min(128 if prompt else 64, triton.next_power_of_2(length * group)) // group or 1
+    tokens = min(128 if prompt else _MOST_M, triton.next_power_of_2(length * group)) // group or 1
     splits = 1 if prompt else triton.cdiv(sequence, _SPLIT)
     out = torch.empty_like(query)
     parts = maxima = sums = out
@@ -160,6 +172,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
         BLOCK_S=_BLOCK_S,
         SPLIT=_SPLIT,
         SPLITS=splits,
+        LINE=min(width, 128 // query.element_size()),
         EVEN=sequence % _BLOCK_S == 0,
         num_warps=8 if prompt else _WARPS,
         num_stages=_STAGES,

@@ -2,8 +2,9 @@
 """Programmatic dependent launch (Hopper and later): a kernel may start while the one before it ends.
 
 A kernel launched so must wait for its predecessor before it reads what that wrote; until then it can
-fetch what nobody writes, the weights. Every kernel here waits, on every path, so that an order of
-kernels stays an order.
+fetch what is older. Every kernel here waits, on every path, so that an order of kernels stays an order.
+What the kernels read before they wait (weights, places, slots, filled cache rows) was there before the
+first of them was launched: any kernel without this attribute, such as PyTorch's own, is a barrier.
 """
 
 from functools import lru_cache
