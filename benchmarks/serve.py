@@ -61,34 +61,35 @@ def request_file(path: Path, media: bytes, prompt: str | None) -> None:
     path.write_text(json.dumps({"data": [{**common, "seed": [seed]} for seed in range(_SEEDS)]}))
 
 
-def measure(
-    target: Target, ensemble: str, concurrencies: Sequence[int], videos_each: int, sampler: memory.Sampler
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The report of a first video, and what was measured at every concurrency."""
+def measure(target: Target, arguments: argparse.Namespace, sampler: memory.Sampler) -> dict[str, Any]:
+    """The report of a first video that is not counted, and what was measured at every concurrency."""
+    ensemble = arguments.ensemble
     media = encode_mp4(synthetic_clip(height=640, width=1024))
     prompt = PROMPT if "video2world" in ensemble else None
-    sampler.note("first video")
-    with CosmosClient(target.grpc_url, timeout_s=_TIMEOUT_S) as client:
-        first = client.generate(media, prompt=prompt, seed=_SEEDS, model=ensemble).report
+    first: dict[str, Any] = {}
+    if arguments.warm_up:
+        sampler.note("first video")
+        with CosmosClient(target.grpc_url, timeout_s=_TIMEOUT_S) as client:
+            first = client.generate(media, prompt=prompt, seed=_SEEDS, model=ensemble).report
     levels = []
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Path(scratch) / "inputs.json"
         request_file(inputs, media, prompt)
-        for concurrency in concurrencies:
+        for concurrency in arguments.concurrency:
             sampler.note(f"{concurrency} in flight")
             load = perf_analyzer.Load(
                 model=ensemble,
                 url=target.grpc_url,
                 inputs=inputs,
                 concurrency=concurrency,
-                requests=concurrency * videos_each,
+                requests=concurrency * arguments.videos_each,
             )
             before = stages.read(target.metrics_url)
             answer = perf_analyzer.run(load, Path(scratch) / str(concurrency))
-            reported = stages.read(target.metrics_url).since(before)
-            levels.append(level(answer, reported))
+            after = stages.read(target.metrics_url)
+            levels.append(level(answer, after.since(before)))
             _say(f"{concurrency} in flight: {levels[-1]['latency_s']['mean_s']:.2f} s a video")
-    return first, levels
+    return {"models": list(after.models), "first_video": first, "levels": levels}
 
 
 def level(answer: perf_analyzer.Answer, reported: Mapping[str, float]) -> dict[str, Any]:
@@ -165,6 +166,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--ensemble", default="cosmos_base", choices=ENSEMBLES, help="default %(default)s")
     add("--concurrency", type=_numbers, default=[1, 2, 4], help="comma-separated (default 1,2,4)")
     add("--videos-each", type=int, default=2, help="videos per place in flight (default %(default)s)")
+    add("--no-warm-up", dest="warm_up", action="store_false", help="count the first video too")
     add("--residency", choices=("resident", "offload"), help=f"sets {RESIDENCY_VARIABLE}")
     add("--output-folder", type=Path, default=REPOSITORY / "benchmarks" / "results")
     add("--name", help="of the files (default serve-ENSEMBLE-PROFILE)")
@@ -201,17 +203,13 @@ def main(words: Sequence[str] | None = None) -> int:
         with started(arguments) as target:
             sampler = memory.Sampler(target.pid, arguments.sample_interval_s)
             with sampler.running():
-                first, levels = measure(
-                    target, arguments.ensemble, arguments.concurrency, arguments.videos_each, sampler
-                )
+                measured = measure(target, arguments, sampler)
     except (perf_analyzer.PerfAnalyzerError, ConfigurationError, ImportError) as error:
         _say(f"error: {error}")
         return 1
     result |= {
-        "models": [str(first.get("model", "?"))],
+        **measured,
         "ready_s": target.ready_s,
-        "first_video": first,
-        "levels": levels,
         "memory": sampler.record.peaks(),
         "timeline": thinned(sampler.record.as_dict()),
     }

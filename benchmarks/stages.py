@@ -17,6 +17,7 @@ class StageTotals:
 
     seconds: Mapping[str, float]
     videos: Mapping[str, float]
+    models: tuple[str, ...]  # that made them
 
     def since(self, before: "StageTotals") -> dict[str, float]:
         """Mean seconds per video of the videos finished between the two readings."""
@@ -38,10 +39,13 @@ def read(metrics_url: str) -> StageTotals:
 def parse(text: str) -> StageTotals:
     """The totals in a Prometheus page; models are added up."""
     totals: dict[str, dict[str, float]] = {"sum": {}, "count": {}}
-    for kind, labels, value in _LINE.findall(text):
-        stage = dict(_LABEL.findall(labels))["stage"]
+    models = set()
+    for kind, written, value in _LINE.findall(text):
+        labels = dict(_LABEL.findall(written))
+        stage = labels["stage"]
+        models.add(labels["model"])
         totals[kind][stage] = totals[kind].get(stage, 0.0) + float(value)
-    return StageTotals(totals["sum"], totals["count"])
+    return StageTotals(totals["sum"], totals["count"], tuple(sorted(models)))
 
 
 def busy_seconds(composing: Mapping[str, Composing], reported: Mapping[str, float]) -> dict[str, float]:
