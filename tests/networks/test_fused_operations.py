@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="the Triton compiler is not installed")
 
 from cosmos_triton.networks import fused, plain  # noqa: E402
 
-pytestmark = [  # of the interpreter: it divides unused lanes by 0, and reads scalars in a way numpy deprecates
+pytestmark = [  # the interpreter divides unused lanes by 0, and reads scalars in a way numpy deprecates
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]

@@ -35,7 +35,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     rows = x.flatten(0, -2)  # [B, L, in] -> [B L, in]
     missing = -len(rows) % _ROWS if x.device.type == "cpu" else 0
     padded = F.pad(rows, (0, 0, 0, missing)) if missing else rows
-    return F.linear(padded, weight)[: len(rows)].unflatten(0, x.shape[:-1])
+    return F.linear(padded, weight)[: len(rows)].reshape(*x.shape[:-1], len(weight))
 
 
 def gated_linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def project(x: Tensor, weight: Tensor) -> Tensor:
     """See `Operations.project`."""
     if x.device.type == "cpu":  # one product a row: as fast as all at once, and alike for any number of rows
         rows = [torch.mv(weight, row) for row in x.flatten(0, -2)]
-        return torch.stack(rows).unflatten(0, x.shape[:-1]).float()
+        return torch.stack(rows).reshape(*x.shape[:-1], len(weight)).float()
     return F.linear(x, weight).float()
 
 
@@ -66,7 +66,9 @@ def norm_rotate_store(
     """See `Operations.norm_rotate_store`."""
     kv_heads, width = keys.shape[1], keys.shape[3]
     heads = qkv.shape[-1] // width - 2 * kv_heads
-    q, k, v = qkv.unflatten(-1, (-1, width)).split((heads, kv_heads, kv_heads), dim=2)  # [B, L, *, D]
+    q, k, v = qkv.reshape(*qkv.shape[:-1], -1, width).split(
+        (heads, kv_heads, kv_heads), dim=2
+    )  # [B, L, *, D]
     angles = rotary[positions][:, :, None]  # [B, L, 1, D]
     rows = (slots[:, None], slice(None), positions)  # [B, L] places × kv_heads
     keys[rows] = rotate(rms_norm(k, k_norm, eps), angles)

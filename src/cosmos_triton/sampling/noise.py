@@ -35,7 +35,8 @@ def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint
         odd ^= keys
         even, odd = odd, even[::-1]
         keys = (keys + _WEYL) & _MASK
-    return np.stack([even, odd], axis=1).reshape(4, -1)
+    words: NDArray[np.uint64] = np.stack([even, odd], axis=1).reshape(4, -1)
+    return words
 
 
 def random_words(seed: int, position: int, tokens: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -1,6 +1,7 @@
 """What goes into an engine and what comes out."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class GenerationRequest:
     """
 
     id: str
-    context_tokens: NDArray[np.integer]
+    context_tokens: NDArray[np.integer[Any]]
     text_context: Tensor | None
     parameters: SamplingParameters
     deadline_s: float | None = None

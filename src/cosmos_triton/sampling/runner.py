@@ -142,7 +142,7 @@ class Runner:
         if positions:
             reached = torch.empty(self.slots, dtype=torch.int64, pin_memory=True)
             reached.copy_(self.sequences.positions, non_blocking=True)
-        event = torch.cuda.Event(blocking=True)
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record()
         return Step(slots, reached, event)
 

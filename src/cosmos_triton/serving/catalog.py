@@ -44,7 +44,9 @@ def geometry(folder: CheckpointFolder) -> VideoGeometry:
     models = [c for c in folder.components if c.family is AUTOREGRESSIVE_FAMILY]
     if not models:
         folder.autoregressive()  # raises, and says what to fetch
-    sizes = {model.architecture.geometry: model.architecture.name for model in models}
+    sizes: dict[VideoGeometry, str] = {
+        model.architecture.geometry: model.architecture.name for model in models
+    }
     if len(sizes) > 1:
         made = ", ".join(f"{name} {size.height}x{size.width}" for size, name in sizes.items())
         raise CheckpointError(f"one server makes one size of video, but these models differ: {made}")
