@@ -180,7 +180,7 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, temperatures: Tenso
         BLOCKS=triton.next_power_of_2(blocks),
         STAGES=_STAGES,
         GREEDY_BELOW=_GREEDY_BELOW,
-        num_warps=16,
+        num_warps=32,
         **overlap_options(logits),
     )
     return out

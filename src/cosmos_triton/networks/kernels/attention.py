@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmos_triton.networks.kernels.overlap import overlap_options, prefetch, wait_for_predecessor
+from cosmos_triton.networks.kernels.overlap import overlap_options, wait_for_predecessor
 
 _SPLIT = 256  # cache rows of a program when decoding
 _BLOCK_S = 64  # cache rows of a step; divides every max_sequence
@@ -20,6 +20,46 @@ _MOST_M = 64
 _WARPS = 4
 _STAGES = 3
 _LOG2_E = 1.4426950408889634
+
+
+@triton.jit
+def _step(
+    q,  # [BLOCK_M, D]
+    keys_ptr,  # [S, D]
+    values_ptr,
+    start,
+    last,  # [BLOCK_M]
+    S,
+    scale,
+    best,  # [BLOCK_M]: greatest score so far, before scaling
+    total,  # [BLOCK_M, 16]
+    acc,  # [BLOCK_M, D]
+    D: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    EVEN: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    """Online softmax over BLOCK_S rows; masking changes no bit of a token that sees them all."""
+    s = start + tl.arange(0, BLOCK_S)
+    place = s[:, None].to(tl.int64) * D + tl.arange(0, D)[None, :]  # [BLOCK_S, D]
+    if EVEN:
+        k = tl.load(keys_ptr + place)
+        v = tl.load(values_ptr + place)
+    else:
+        k = tl.load(keys_ptr + place, mask=s[:, None] < S, other=0.0)
+        v = tl.load(values_ptr + place, mask=s[:, None] < S, other=0.0)
+    scores = tl.dot(q, tl.trans(k), input_precision="ieee")
+    if MASKED:
+        scores = tl.where(s[None, :] <= last[:, None], scores, float("-inf"))
+    higher = tl.maximum(best, tl.max(scores, axis=1))
+    reference = tl.where(higher == float("-inf"), 0.0, higher) * scale  # rows that see nothing yet
+    weights = tl.exp2(tl.fma(scores, scale, -reference[:, None])).to(v.dtype)
+    kept = tl.exp2(tl.fma(best, scale, -reference))[:, None]
+    # Summed by the tensor cores: a sum over lanes has an order that depends on the tile.
+    ones = tl.full([BLOCK_S, 16], 1.0, dtype=v.dtype)
+    total = tl.dot(weights, ones, total * kept, input_precision="ieee")
+    acc = tl.dot(weights, v, acc * kept, input_precision="ieee")
+    return higher, total, acc
 
 
 @triton.jit
@@ -43,7 +83,6 @@ def _attend(
     BLOCK_S: tl.constexpr,
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
-    LINE: tl.constexpr,  # numbers in 128 bytes
     EVEN: tl.constexpr,  # S is a multiple of BLOCK_S
     OVERLAP: tl.constexpr,
 ):
@@ -56,50 +95,60 @@ def _attend(
     token = (tl.program_id(0) % tiles) * TOKENS + m // GROUP
     valid = (m < TOKENS * GROUP) & (token < L)
     row = ((b * L + token) * KV + kv) * GROUP + m % GROUP  # of queries and results
-    # Places and slots are older than the predecessor, as are all rows but the call's own.
+    # Places and slots are older than the predecessor.
     last = tl.load(last_ptr + b * L + token, mask=valid, other=-1).to(tl.int32)
     base = (tl.load(slots_ptr + b) * KV + kv) * S * D
     begin = split * SPLIT
     end = tl.max(last, axis=0) + 1
     if SPLITS > 1:
         end = tl.minimum(begin + SPLIT, end)
-        if begin < end:
-            rows = tl.minimum(begin + tl.arange(0, SPLIT), end - 1)
-            lines = base + rows[:, None].to(tl.int64) * D + tl.arange(0, D // LINE)[None, :] * LINE
-            prefetch(keys_ptr + lines, OVERLAP)
-            prefetch(values_ptr + lines, OVERLAP)
     wait_for_predecessor(OVERLAP)
     if begin < end:
         q = tl.load(query_ptr + row[:, None].to(tl.int64) * D + d[None, :], mask=valid[:, None], other=0.0)
         best = tl.full([BLOCK_M], float("-inf"), dtype=tl.float32)
         total = tl.zeros([BLOCK_M, 16], dtype=tl.float32)  # 16 equal columns
-        ones = tl.full([BLOCK_S, 16], 1.0, dtype=values_ptr.dtype.element_ty)
         acc = tl.zeros([BLOCK_M, D], dtype=tl.float32)
-        for start in tl.range(begin, end, BLOCK_S):
-            s = start + tl.arange(0, BLOCK_S)
-            place = base + s[:, None].to(tl.int64) * D + d[None, :]  # [BLOCK_S, D]
-            if EVEN:
-                k = tl.load(keys_ptr + place)
-                v = tl.load(values_ptr + place)
-            else:
-                k = tl.load(keys_ptr + place, mask=s[:, None] < S, other=0.0)
-                v = tl.load(values_ptr + place, mask=s[:, None] < S, other=0.0)
-            scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
-            scores = tl.where(s[None, :] <= last[:, None], scores, float("-inf"))
-            higher = tl.maximum(best, tl.max(scores, axis=1))
-            reference = tl.where(higher == float("-inf"), 0.0, higher)  # rows that see nothing yet
-            weights = tl.exp2(scores - reference[:, None])
-            weights = weights.to(v.dtype)
-            kept = tl.exp2(best - reference)[:, None]
-            # Summed by the tensor cores: a sum over lanes has an order that depends on the tile.
-            total = tl.dot(weights, ones, total * kept, input_precision="ieee")
-            acc = tl.dot(weights, v, acc * kept, input_precision="ieee")
-            best = higher
+        seen_by_all = tl.minimum(tl.min(tl.where(valid, last, end), axis=0) + 1, end)
+        middle = begin + tl.maximum(seen_by_all - begin, 0) // BLOCK_S * BLOCK_S
+        for start in tl.range(begin, middle, BLOCK_S):
+            best, total, acc = _step(
+                q,
+                keys_ptr + base,
+                values_ptr + base,
+                start,
+                last,
+                S,
+                scale,
+                best,
+                total,
+                acc,
+                D,
+                BLOCK_S,
+                EVEN,
+                False,
+            )
+        for start in tl.range(middle, end, BLOCK_S):
+            best, total, acc = _step(
+                q,
+                keys_ptr + base,
+                values_ptr + base,
+                start,
+                last,
+                S,
+                scale,
+                best,
+                total,
+                acc,
+                D,
+                BLOCK_S,
+                EVEN,
+                True,
+            )
         summed = tl.max(total, axis=1)
         if SPLITS > 1:
             part = row.to(tl.int64) * SPLITS + split
             tl.store(out_ptr + part[:, None] * D + d[None, :], acc, mask=valid[:, None])
-            tl.store(maxima_ptr + part, best, mask=valid)
+            tl.store(maxima_ptr + part, best * scale, mask=valid)
             tl.store(sums_ptr + part, summed, mask=valid)
         else:
             out = acc / summed[:, None]
@@ -172,7 +221,6 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
         BLOCK_S=_BLOCK_S,
         SPLIT=_SPLIT,
         SPLITS=splits,
-        LINE=min(width, 128 // query.element_size()),
         EVEN=sequence % _BLOCK_S == 0,
         num_warps=8 if prompt else _WARPS,
         num_stages=_STAGES,

@@ -14,7 +14,7 @@ from torch import Tensor
 from cosmos_triton.networks.kernels.overlap import overlap_options, prefetch, wait_for_predecessor
 
 MAX_ROWS = 64
-_PREFETCHED = 4  # steps along the inner dimension whose weights are asked for before the rows are there
+_PREFETCHED = 1024  # numbers of each weight row that are asked for before the rows are there
 
 
 @triton.jit
@@ -39,7 +39,7 @@ def _linear(
     k = tl.arange(0, BLOCK_K)
     inside = n < N
     w = w_ptr + n[:, None].to(tl.int64) * K + k[None, :]  # [BLOCK_N, BLOCK_K]
-    lines = tl.arange(0, PREFETCHED * BLOCK_K // 64) * 64
+    lines = tl.arange(0, PREFETCHED // 64) * 64
     prefetch(w_ptr + tl.where(inside, n, 0)[:, None].to(tl.int64) * K + lines[None, :], OVERLAP)
     if GATED:
         up = w + N.to(tl.int64) * K
@@ -92,7 +92,7 @@ def few_rows_linear(
         BLOCK_N=block_n,
         BLOCK_K=block_k,
         STAGES=stages,
-        PREFETCHED=min(_PREFETCHED, inner // block_k),
+        PREFETCHED=min(_PREFETCHED, 1 << inner.bit_length() - 1),
         GATED=gated,
         EVEN=outer % block_n == 0,
         num_warps=warps,
