@@ -66,9 +66,8 @@ def norm_rotate_store(
     """See `Operations.norm_rotate_store`."""
     kv_heads, width = keys.shape[1], keys.shape[3]
     heads = qkv.shape[-1] // width - 2 * kv_heads
-    q, k, v = qkv.reshape(*qkv.shape[:-1], -1, width).split(
-        (heads, kv_heads, kv_heads), dim=2
-    )  # [B, L, *, D]
+    by_head = qkv.reshape(*qkv.shape[:-1], heads + 2 * kv_heads, width)  # [B, L, heads + 2 kv_heads, D]
+    q, k, v = by_head.tensor_split((heads, heads + kv_heads), dim=2)
     angles = rotary[positions][:, :, None]  # [B, L, 1, D]
     rows = (slots[:, None], slice(None), positions)  # [B, L] places × kv_heads
     keys[rows] = rotate(rms_norm(k, k_norm, eps), angles)
