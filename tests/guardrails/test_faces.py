@@ -23,6 +23,7 @@ class Finds:
     boxes: list[list[Box]]
 
     def detect(self, frames: np.ndarray) -> list[list[Box]]:
+        assert len(frames) == len(self.boxes)
         return self.boxes
 
 
@@ -42,7 +43,7 @@ def astronaut() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def opencv() -> TrackedFaceBlur:
-    return TrackedFaceBlur(OpenCVFaces())
+    return TrackedFaceBlur(OpenCVFaces(), every=3)
 
 
 def test_a_face_is_made_unrecognisable_and_the_rest_is_kept(astronaut: np.ndarray, opencv: TrackedFaceBlur):
@@ -81,6 +82,22 @@ def test_pictures_without_faces_stay(name: str, opencv: TrackedFaceBlur):
     assert same is frames
 
 
+@pytest.mark.parametrize("angle", [-20, 20])
+def test_a_tilted_head(astronaut: np.ndarray, opencv: TrackedFaceBlur, angle: float):
+    tilted = np.array(Image.fromarray(astronaut[:256, 64:384]).rotate(angle, Image.Resampling.BICUBIC))
+    blurred, count = opencv.blur(tilted[None])
+    assert count >= 1
+    assert opencv.blur(blurred)[1] == 0
+
+
+def test_a_face_in_a_moving_picture(astronaut: np.ndarray, opencv: TrackedFaceBlur):
+    clip = np.stack([astronaut[:160, 40 + 3 * index : 296 + 3 * index] for index in range(17)])
+    blurred, count = opencv.blur(clip)
+    assert count == 1
+    assert all((a != b).any() for a, b in zip(clip, blurred, strict=True))
+    assert opencv.blur(blurred)[1] == 0
+
+
 def test_the_input_is_not_written_to(astronaut: np.ndarray, opencv: TrackedFaceBlur):
     frames = astronaut[None].copy()
     frames.flags.writeable = False
@@ -108,6 +125,15 @@ def test_frames_in_which_the_detector_misses_are_blurred_too():
     changed = [not np.array_equal(a, b) for a, b in zip(frames, blurred, strict=True)]
     assert count == 1
     assert changed == [True, True, True, True, True, True, False, False]
+
+
+def test_between_the_frames_looked_at():
+    frames = np.random.default_rng(0).integers(0, 256, (10, 60, 120, 3), np.uint8)
+    found = [[], [box(40)], [], []]  # of frames 0, 4, 8 and the last
+    blurred, count = TrackedFaceBlur(Finds(found), every=4).blur(frames)
+    changed = [not np.array_equal(a, b) for a, b in zip(frames, blurred, strict=True)]
+    assert count == 1
+    assert changed == [True] * 9 + [False]
 
 
 def test_a_gap_is_crossed_in_a_straight_line():

@@ -8,6 +8,7 @@ and in every verdict.
 import hashlib
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -231,7 +232,10 @@ def _failing_closed(stage: str, check: str, observe: Observer | None) -> Iterato
     try:
         yield
     except Exception as error:
-        logger.exception("%s: %s failed, so the request is refused", stage, check)
+        # Of a prompt's check, where it failed and not what it said: that may quote the prompt.
+        told = traceback.format_tb(error.__traceback__) + [type(error).__name__]
+        trace = "".join(told) if stage == PROMPT_STAGE else "".join(traceback.format_exception(error))
+        logger.error("%s: %s failed, so the request is refused\n%s", stage, check, trace)
         _observe(observe, stage, check, "failed")
         raise Blocked(
             stage, "guardrail_failure", f"the check {check} failed and nothing passes unchecked"
