@@ -29,14 +29,16 @@ def response(outputs: Mapping[str, Any]) -> Any:
 def _value(tensor: Any) -> Any:
     if tensor.is_cpu():
         return tensor.as_numpy()
-    import torch  # only stages on a GPU come here, and they have it anyway
+    from torch.utils.dlpack import from_dlpack  # only stages on a GPU come here, and they have PyTorch
 
-    return torch.from_dlpack(tensor)  # type: ignore[attr-defined]
+    return from_dlpack(tensor.to_dlpack())
 
 
 def _tensor(name: str, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return pb_utils.Tensor(name, np.ascontiguousarray(value))
-    if value.is_cuda:
-        return pb_utils.Tensor.from_dlpack(name, value.contiguous())
+    if value.is_cuda:  # complete: whoever made it has waited for the device
+        from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
+
+        return pb_utils.Tensor.from_dlpack(name, to_dlpack(value.contiguous()))
     return pb_utils.Tensor(name, value.contiguous().numpy())
