@@ -233,7 +233,7 @@ def _failing_closed(stage: str, check: str, observe: Observer | None) -> Iterato
         yield
     except Exception as error:
         # Of a prompt's check, where it failed and not what it said: that may quote the prompt.
-        told = traceback.format_tb(error.__traceback__) + [type(error).__name__]
+        told = [*traceback.format_tb(error.__traceback__), type(error).__name__]
         trace = "".join(told) if stage == PROMPT_STAGE else "".join(traceback.format_exception(error))
         logger.error("%s: %s failed, so the request is refused\n%s", stage, check, trace)
         _observe(observe, stage, check, "failed")
