@@ -82,9 +82,13 @@ class ExportGraph:
 
     def example_inputs(self, sizes: Sizes) -> dict[str, Tensor]:
         """Inputs for tracing and for comparing runtimes; always the same."""
+        return self.example_inputs_of({tensor.name: tensor.shape(sizes) for tensor in self.inputs})
+
+    def example_inputs_of(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """The same for given shapes by name."""
         generator = torch.Generator().manual_seed(EXAMPLE_SEED)
         return {
-            tensor.name: example(tensor.shape(sizes), generator).to(tensor.dtype)
+            tensor.name: example(shapes[tensor.name], generator).to(tensor.dtype)
             for tensor, example in zip(self.inputs, self.examples, strict=True)
         }
 

@@ -60,8 +60,14 @@ def build_plan(
     network = library.create_network(builder)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
-        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise BuildError(f"{library.name} {library.version} rejects {graph.name}: {'; '.join(errors)}")
+        rejections = (parser.get_error(place) for place in range(parser.num_errors))
+        reasons = "; ".join(
+            f"{rejection.node_operator()} node {rejection.node_name()}: {rejection.code()}: {rejection.desc()}"
+            for rejection in rejections
+        )
+        raise BuildError(f"{library.name} {library.version} rejects {graph.name}: {reasons}")
+    if not network.num_outputs:
+        raise BuildError(f"{graph} holds no graph")
     config = library.create_config(builder, capabilities, workspace_gib)
     with plan.open("wb") as file:
         writer = _writer(trt, file)

@@ -119,7 +119,7 @@ def _write_result(result: dict[str, object]) -> None:
             json.loads(file.read_text())
             if file.is_file()
             else {
-                "what": f"export and ahead-of-time build of the published networks at {VIDEO}, random bf16 weights",
+                "what": f"export and ahead-of-time build at {VIDEO}, random bf16 weights",
                 "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
                 "versions": {n: version(n) for n in ("torch", "onnxscript", "tensorrt-rtx-cu13-bindings")},
                 "results": [],
