@@ -12,7 +12,7 @@ CHECKPOINTS ?= checkpoints/tiny
 PROFILE ?= cpu
 DEMO_NETWORKS := video_encoder diffusion_denoiser latent_decoder
 
-.PHONY: help system setup demo test test-slow check format engines serve generate clean
+.PHONY: help system setup demo test test-slow check format engines serve generate bench clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+engines: setup  ## build the TensorRT plans on the GPU that will run them: make engines CHECKPOINTS=checkpoints/4B
+	$(BIN)/python -m export --checkpoint $(CHECKPOINTS) --repository model_repository
+
 serve: checkpoints/tiny/.weights  ## run the server: make serve CHECKPOINTS=checkpoints/tiny PROFILE=cpu
 ifeq ($(PROFILE),cpu)
 	$(BIN)/python -m export --checkpoint $(CHECKPOINTS) --onnx-only
@@ -64,8 +67,6 @@ generate: setup  ## send one clip to a running server: make generate INPUT=clip.
 clean:  ## remove what the verbs made, .venv excepted
 	rm -rf demo checkpoints/tiny .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: bench
-
 # perf_analyzer 2.60 needs glibc 2.38; where that is missing, the binary that tritonclient 2.51 carries does as well.
 $(VENV)/.bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable ".[serve,export,local,dev,bench]"
@@ -74,5 +75,6 @@ $(VENV)/.bench: $(VENV)/.installed
 	  ln -sf ../tritonclient-2.51/bin/perf_analyzer $(BIN)/perf_analyzer; }
 	@touch $@
 
-bench: $(VENV)/.bench checkpoints/tiny/.complete  ## perf_analyzer against the tiny models on the CPU: benchmarks/results/
+bench: $(VENV)/.bench checkpoints/tiny/.weights  ## perf_analyzer against the tiny models on the CPU: benchmarks/results/
+	$(BIN)/python -m export --checkpoint checkpoints/tiny --onnx-only
 	$(BIN)/python -m benchmarks.serve --checkpoint-dir checkpoints/tiny --profile cpu --name serve-cpu-tiny

@@ -1,5 +1,6 @@
 """What a checkpoint folder holds, found by content: tensor names and shapes, not directory names."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from cosmos_triton.errors import CheckpointError
 _DEEPEST = 5  # folders below the checkpoint folder that are searched; the hub's cache needs 4
 
 TEXT_TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+TEXT_TOKENIZER_JSON = ("tokenizer.json", "tokenizer_config.json", "config.json")
 
 A = TypeVar("A")
 A_co = TypeVar("A_co", covariant=True)
@@ -165,6 +167,8 @@ class CheckpointFolder:
         mean, std = (value.reshape(channels, -1) for value in values)  # [C F] -> [C, F]
         if mean.shape != std.shape:
             raise CheckpointError(f"{path} holds {mean.numel()} means but {std.numel()} deviations")
+        if not mean.isfinite().all() or not std.isfinite().all():
+            raise CheckpointError(f"{path} holds numbers that are not finite")
         if not (std > 0).all():
             raise CheckpointError(f"{path} holds a deviation that is not above zero")
         return mean, std
@@ -179,6 +183,8 @@ class CheckpointFolder:
         if not isinstance(context, Tensor) or tuple(context.shape[-2:]) != (CONTEXT_TOKENS, width):
             shape = list(context.shape) if isinstance(context, Tensor) else "no tensor"
             raise CheckpointError(f"{path} has {shape} as `context` instead of [{CONTEXT_TOKENS}, {width}]")
+        if not context.isfinite().all():
+            raise CheckpointError(f"{path} holds numbers in `context` that are not finite")
         return context.reshape(-1, CONTEXT_TOKENS, width)[0]
 
     def text_tokenizer(self) -> Path:
@@ -189,6 +195,12 @@ class CheckpointFolder:
                 f"{directory} holds neither {' nor '.join(TEXT_TOKENIZER_FILES)}; "
                 f"`cosmos-triton download --models 5B --checkpoint-dir {self.path}` fetches them"
             )
+        for path in (directory / name for name in TEXT_TOKENIZER_JSON):
+            if path.is_file() and not _is_json(path):
+                raise CheckpointError(
+                    f"{path} is not JSON; "
+                    f"`cosmos-triton download --models 5B --checkpoint-dir {self.path}` fetches it again"
+                )
         return directory
 
     def _is_named(self, component: Component[Any], model: str) -> bool:
@@ -230,6 +242,14 @@ class CheckpointFolder:
             f"{component.directory / stem}.pt is missing; "
             f"`cosmos-triton download --models 4B --checkpoint-dir {self.path}` fetches it"
         )
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:  # not UTF-8, or not JSON
+        return False
+    return True
 
 
 def _weight_files(root: Path) -> Iterator[Path]:

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -107,8 +106,7 @@ def serve(arguments: argparse.Namespace) -> int:
         extra=tuple(arguments.extra),
     )
     installation = find_installation()
-    scratch = Path(tempfile.mkdtemp(prefix="cosmos-triton-"))
-    backends = assemble_backends(installation, scratch / "backends")
+    backends = assemble_backends(installation, _cache_folder() / f"backends-{sys.version_info.minor}")
     line = command(settings, installation, backends)
     print(
         f"serving {', '.join(settings.ensembles)} on gRPC {settings.host}:{settings.grpc_port}",
@@ -208,6 +206,10 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cosmos-triton"
 
 
 def _say(text: str) -> None:

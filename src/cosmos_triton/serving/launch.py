@@ -139,10 +139,12 @@ def assemble_backends(installation: Installation, directory: Path) -> Path:
     if installation.backends is None or installation.stub is None:
         return CONTAINER_SERVER.parent.parent / "backends"
     python = directory / "python"
-    python.mkdir(parents=True)
-    for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
-        (python / name).symlink_to(installation.backends / name)
-    shutil.copy(installation.stub, python / "triton_python_backend_stub")
+    python.mkdir(parents=True, exist_ok=True)
+    parts = ("libtriton_python.so", "triton_python_backend_utils.py")
+    for source in (*(installation.backends / name for name in parts), installation.stub):
+        with tempfile.NamedTemporaryFile(dir=python, delete=False) as fresh:
+            shutil.copy(source, fresh.name)
+        os.replace(fresh.name, python / source.name)  # another server may be running from the old file
     return directory
 
 

@@ -118,7 +118,7 @@ class Sampler:
     def _engine(self, *, video2world: bool) -> Engine:
         if video2world not in self._engines:
             kind = "Video2World" if video2world else "base"
-            raise Unavailable(f"this server has no {kind} model in its checkpoint folder")
+            raise Unavailable(f"this server has no usable {kind} model; its log says why")
         return self._engines[video2world]
 
 
