@@ -190,8 +190,34 @@ def test_pixels_are_bounded():
 def test_a_jpeg_of_endless_scans():
     data = save(quarters(), "JPEG", progressive=True)
     start = data.index(b"\xff\xda")
-    with pytest.raises(InvalidInput, match="scans, at most 100 are taken"):
+    with pytest.raises(InvalidInput, match="more than 100 scans"):
         decode_media(data[:start] + data[start:-2] * 200 + data[-2:])
+
+
+def test_a_jpeg_of_endless_scans_behind_a_second_end_in_metadata():
+    data = save(quarters(), "JPEG", progressive=True, comment=b"\xff\xd9")  # an end that is none
+    start = data.index(b"\xff\xda")
+    with pytest.raises(InvalidInput, match="more than 100 scans"):
+        decode_media(data[:start] + data[start:-2] * 200 + data[-2:])
+
+
+def test_a_jpeg_of_endless_segments():
+    data = save(quarters(), "JPEG")
+    with pytest.raises(InvalidInput, match="more than 10000 segments"):
+        decode_media(data[:2] + b"\xff\xfe\x00\x02" * 10_001 + data[2:])
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_motion_photo_is_its_picture(progressive: bool):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = save(Image.fromarray(noise), "JPEG", progressive=progressive, restart_marker_blocks=2)
+    film = b"\x00\x00\x00\x18ftypmp42" + b"\xff\xda" * 500  # what phones append: any bytes
+    assert np.array_equal(decode_media(data + film).frames, decode_media(data).frames)
+
+
+def test_metadata_holds_any_bytes():
+    data = save(quarters(), "JPEG", comment=b"\xff\xda" * 500)
+    assert decode_media(data).frames.shape == (1, 32, 48, 3)
 
 
 @pytest.mark.parametrize("value", [0, 2, 5, -1, 33])

@@ -1,6 +1,7 @@
 """Stills and animated pictures (png, jpeg, webp) to upright RGB, by Pillow."""
 
 import io
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,12 @@ from cosmos_triton.media.limits import Deadline, MediaLimits
 # A progressive jpeg is decoded in passes over the whole picture. Encoders write about ten; a file
 # made to waste time writes thousands of them in a few bytes each.
 MAX_JPEG_SCANS = 100
+MAX_JPEG_SEGMENTS = 10_000  # tables, metadata, scans: a photograph has tens, a few hundred with a depth map
+
+# Markers that end something: the picture (D9), or entropy-coded data because a segment starts. Left out
+# are stuffed zeros, restarts (D0 to D7) and whatever else stands alone within coded data.
+_JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
+_START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ def open_picture(data: bytes, format: str, limits: MediaLimits) -> StillPicture 
     Raises:
         InvalidInput: the header is damaged or the picture is too large.
     """
-    if format == "JPEG" and (scans := data.count(b"\xff\xda")) > MAX_JPEG_SCANS:
-        raise InvalidInput(f"the jpeg has {scans} scans, at most {MAX_JPEG_SCANS} are taken")
+    if format == "JPEG":
+        _check_jpeg_work(data)
     with _damage_is_invalid(format):
         image = Image.open(io.BytesIO(data), formats=[format])
         count = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1
@@ -73,6 +80,29 @@ def open_picture(data: bytes, format: str, limits: MediaLimits) -> StillPicture 
         return AnimatedPicture(image, format.lower(), count)
     limits.check_image_pixels(*image.size)
     return StillPicture(image, format.lower())
+
+
+def _check_jpeg_work(data: bytes) -> None:
+    """Raises InvalidInput for a jpeg whose decoding takes far more steps than its size tells."""
+    scans = 0
+    for segments, marker in enumerate(_jpeg_segments(data), start=1):
+        scans += marker == _START_OF_SCAN
+        if scans > MAX_JPEG_SCANS:
+            raise InvalidInput(f"the jpeg has more than {MAX_JPEG_SCANS} scans, the most that is taken")
+        if segments > MAX_JPEG_SEGMENTS:
+            raise InvalidInput(f"the jpeg has more than {MAX_JPEG_SEGMENTS} segments, the most that is taken")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[bytes]:
+    """The marker of each segment of a jpeg's first picture (ITU-T T.81, annex B), in order.
+
+    Phones append a video or a second picture after the end of the image: no decoder gets there.
+    """
+    position = 2  # after the start of the image
+    while (found := _JPEG_MARKER.search(data, position)) and found[1] != _END_OF_IMAGE:
+        yield found[1]
+        length = int.from_bytes(data[found.end() : found.end() + 2], "big")  # its own two bytes included
+        position = found.end() + max(length, 2)
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
