@@ -62,8 +62,7 @@ def build_plan(
     if not parser.parse_from_file(str(graph)):
         rejections = (parser.get_error(place) for place in range(parser.num_errors))
         reasons = "; ".join(
-            f"{rejection.node_operator()} node {rejection.node_name()}: {rejection.code()}: {rejection.desc()}"
-            for rejection in rejections
+            f"{at.node_operator()} node {at.node_name()}: {at.code()}: {at.desc()}" for at in rejections
         )
         raise BuildError(f"{library.name} {library.version} rejects {graph.name}: {reasons}")
     if not network.num_outputs:
