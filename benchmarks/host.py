@@ -1,5 +1,6 @@
 """What a result was measured on: hardware, versions, commit, command."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def describe() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The checked-out commit, `-dirty` with changes; empty where there is no repository."""
+    """The checked-out commit, `-dirty` with changes; $GIT_COMMIT where there is no repository."""
     try:
         run = subprocess.run(
             ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"],
@@ -36,7 +37,7 @@ def commit() -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return os.environ.get("GIT_COMMIT", "")
     return run.stdout.strip()
 
 
@@ -71,8 +72,6 @@ def _cpu_name() -> str:
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0))
 
 
