@@ -109,5 +109,8 @@ def _connection_problem(message: str, url: str) -> str | None:
     if _REFUSED.search(message):
         return f"no server answers at {url} (connection refused)"
     if _CLOSED.search(message):
-        return f"{url} closes the connection: it may want TLS, or a client certificate"
+        return (
+            f"{url} closes the connection: it may want TLS or a client certificate, or not speak gRPC "
+            "(Triton's gRPC port is 8001 unless set otherwise, 8000 is HTTP)"
+        )
     return f"no connection to {url}: {message}"

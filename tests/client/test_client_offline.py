@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
 
 import numpy as np
 import pytest
@@ -160,11 +161,35 @@ def http_server() -> Iterator[int]:
         thread.join()
 
 
+@pytest.fixture
+def closing_port() -> Iterator[int]:
+    """A port that reads the first bytes of a connection and closes it, as Triton's HTTP port does."""
+
+    class Close(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+
+    with TCPServer(("127.0.0.1", 0), Close) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
 def test_the_port_is_not_grpc() -> None:
     with (
         http_server() as port,
         CosmosClient(f"127.0.0.1:{port}") as client,
         pytest.raises(ServerUnavailable, match="does not speak gRPC"),
+    ):
+        client.generate(b"x")
+
+
+def test_the_port_closes_the_connection_without_a_word(closing_port: int) -> None:
+    with (
+        CosmosClient(f"127.0.0.1:{closing_port}") as client,
+        pytest.raises(ServerUnavailable, match=r"may want TLS .*, or not speak gRPC .*8001"),
     ):
         client.generate(b"x")
 

@@ -26,6 +26,8 @@ from cosmos_client import (
 if TYPE_CHECKING:
     from conftest import Peer
 
+    from cosmos_triton.serving.launch import Server
+
 pytestmark = pytest.mark.triton
 
 
@@ -110,6 +112,15 @@ def test_an_answer_outside_the_contract_is_a_protocol_error(client: CosmosClient
 def test_an_unknown_model_is_unavailable(client: CosmosClient) -> None:
     with pytest.raises(ServerUnavailable, match="cosmos_nowhere"):
         client.generate(b"ok", model="cosmos_nowhere")
+
+
+def test_tritons_http_port_is_recognised(peer_server: "tuple[Server, Path]") -> None:
+    url = peer_server[0].http_url
+    with (
+        CosmosClient(url) as client,
+        pytest.raises(ServerUnavailable, match=rf"^{url} .*not speak gRPC.*gRPC port is 8001"),
+    ):
+        client.generate(b"ok")
 
 
 def test_the_fast_ensemble_leaves_the_diffusion_decoder_out(client: CosmosClient) -> None:
