@@ -1,13 +1,13 @@
 """The command line of `cosmos-client`: its options, their help, and examples."""
 
 import argparse
-import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cosmos_client._client import DEFAULT_TIMEOUT_S, DEFAULT_URL
+from cosmos_client._client import DEFAULT_TIMEOUT_S, DEFAULT_URL, check_timeout
+from cosmos_client._errors import UsageError
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
 
@@ -176,8 +176,10 @@ def dashed(word: str) -> str:
 
 def _seconds(text: str) -> float:
     value = float(text)
-    if not (value > 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    try:
+        check_timeout(value)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return value
 
 

@@ -1,7 +1,6 @@
 """The client: one gRPC channel, many requests."""
 
 import concurrent.futures
-import math
 import re
 import threading
 import uuid
@@ -32,6 +31,7 @@ from cosmos_client._world import World, world_from
 
 DEFAULT_URL = "localhost:8001"
 DEFAULT_TIMEOUT_S = 600.0
+MAX_TIMEOUT_S = 7 * 24 * 3600.0  # a week; a deadline of 1e12 s overflows in gRPC, which then expires at once
 _CANCEL_TIMEOUT_S = 2.0  # a server that is stuck must not hold up the one who leaves
 _HOST_AND_PORT = re.compile(r"[^/\s]+:\d{1,5}")
 
@@ -51,7 +51,7 @@ class CosmosClient:
         private_key, certificate_chain: PEM files that prove who the client is, for mutual TLS.
 
     Raises:
-        UsageError: `url` is not host:port, `timeout_s` is not a positive number, or a file cannot be read.
+        UsageError: `url` is not host:port, `timeout_s` is not in (0, a week], or a file cannot be read.
     """
 
     def __init__(
@@ -66,8 +66,7 @@ class CosmosClient:
     ) -> None:
         if not _HOST_AND_PORT.fullmatch(url):
             raise UsageError(f"url {url!r} is not host:port, e.g. {DEFAULT_URL}")
-        if not (timeout_s > 0 and math.isfinite(timeout_s)):
-            raise UsageError(f"timeout_s must be a positive number of seconds, not {timeout_s}")
+        check_timeout(timeout_s)
         self.url = url
         self.timeout_s = timeout_s
         self._lock = threading.Lock()
@@ -165,7 +164,9 @@ class CosmosClient:
         Raises:
             ServerUnavailable: no server answers.
             DeadlineExceeded: it does not answer a question within `timeout_s`.
+            UsageError: `timeout_s` is not in (0, a week].
         """
+        check_timeout(timeout_s)
         try:
             server = self._triton.get_server_metadata(client_timeout=timeout_s)
             models = self._models(timeout_s)
@@ -246,6 +247,14 @@ class CosmosClient:
         except (InferenceServerException, ValueError):  # ValueError: the channel is closed already
             return None
         return answer
+
+
+def check_timeout(timeout_s: float) -> None:
+    """Raises `UsageError` unless `timeout_s`, in seconds, is in (0, `MAX_TIMEOUT_S`]."""
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:  # NaN fails too
+        raise UsageError(
+            f"timeout_s must be more than 0 and at most {MAX_TIMEOUT_S:.0f} seconds, not {timeout_s}"
+        )
 
 
 def _deliver_to(answer: concurrent.futures.Future[Any]) -> Any:

@@ -50,6 +50,7 @@ def exit_code(*words: object) -> int:
         ["generate", "--input", "CLIP", "--output", "w.mp4", "--num-input-frames", "5"],
         ["generate", "--input", "CLIP", "--output", "w.mp4", "--timeout-s", "0"],
         ["generate", "--input", "CLIP", "--output", "w.mp4", "--timeout-s", "inf"],
+        ["generate", "--input", "CLIP", "--output", "w.mp4", "--timeout-s", "1e12"],
         ["generate", "--input", "CLIP", "--output", "w.mp4", "--url", "http://localhost:8001"],
         ["generate", "--input", "CLIP", "--output", "w.mp4", "--prompt", "a\udc80"],
         ["generate", "--input", "CLIP", "--output", "w.mp4", "--output-folder", "d"],
@@ -65,6 +66,7 @@ def exit_code(*words: object) -> int:
         ["generate", "--batch-input-path", "LINES", "--output-folder", "d", "--output", "w.mp4"],
         ["generate", "--batch-input-path", "LINES", "--output-folder", "d", "--save-tokens", "t.npy"],
         ["status", "--timeout-s", "-1"],
+        ["status", "--timeout-s", "1e12"],
     ],
     ids=" ".join,
 )

@@ -111,10 +111,12 @@ def test_a_url_is_host_and_port(url: str) -> None:
         CosmosClient(url)
 
 
-@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
-def test_a_time_limit_is_positive(timeout_s: float) -> None:
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e12, 604_801])
+def test_a_time_limit_is_positive_and_at_most_a_week(timeout_s: float) -> None:
     with pytest.raises(UsageError, match="timeout_s"):
         CosmosClient(timeout_s=timeout_s)
+    with CosmosClient() as client, pytest.raises(UsageError, match="timeout_s"):
+        client.status(timeout_s)
 
 
 def test_a_missing_certificate_is_named() -> None:

@@ -48,6 +48,12 @@ def test_every_request_has_its_own_id_and_tells_its_time_limit(client: CosmosCli
     assert client.generate(b"ok", request_id="mine").report["request_id"] == "mine"
 
 
+def test_the_longest_time_limit_is_one_that_works(peer: "Peer") -> None:
+    with CosmosClient(peer.url, timeout_s=7 * 24 * 3600) as client:
+        assert client.generate(b"ok").report["timeout_us"] == 604_800_000_000
+        assert client.status(timeout_s=7 * 24 * 3600).ready
+
+
 def test_what_is_not_said_is_not_sent(client: CosmosClient) -> None:
     report = client.generate(b"ok").report
     assert [report[name] for name in ("prompt", "num_input_frames", "temperature", "top_p")] == [None] * 4
