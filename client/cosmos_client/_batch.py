@@ -59,7 +59,7 @@ def read_lines(path: Path, defaults: dict[str, Any]) -> list[Clip | BadLine]:
 
     Args:
         path: the file. A `visual_input` that is not found from the working directory is looked for
-            beside it.
+            beside it. Blank lines count as lines but are no clips.
         defaults: options for lines that do not set them.
 
     Raises:
@@ -69,11 +69,10 @@ def read_lines(path: Path, defaults: dict[str, Any]) -> list[Clip | BadLine]:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    if not lines[-1].strip():
-        lines.pop()  # what follows the last newline is no line
-    if not lines:
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not numbered:
         raise UsageError(f"{path} has no lines")
-    return [_read_line(number, line, path.parent, defaults) for number, line in enumerate(lines, start=1)]
+    return [_read_line(number, line, path.parent, defaults) for number, line in numbered]
 
 
 def _read_line(number: int, line: bytes, folder: Path, defaults: dict[str, Any]) -> Clip | BadLine:
@@ -85,8 +84,6 @@ def _read_line(number: int, line: bytes, folder: Path, defaults: dict[str, Any])
 
 def parse_line(number: int, line: bytes, folder: Path, defaults: dict[str, Any]) -> Clip:
     """One line as a clip; raises `UsageError`."""
-    if not line.strip():
-        raise UsageError("the line is empty")
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:

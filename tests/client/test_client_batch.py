@@ -38,8 +38,6 @@ def test_a_line_overrides_the_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"", "the line is empty"),
-        (b"  \r", "the line is empty"),
         (b"{", "the line is not JSON"),
         (b'{"visual_input": "\xff"}', "the line is not JSON"),
         (b"[" * 100_000, "the line is not JSON"),
@@ -70,8 +68,19 @@ def test_a_byte_order_mark_a_missing_newline_and_line_separators_in_text(tmp_pat
     assert prompts == ["one\u2028line"] * 2
 
 
-def test_a_file_without_lines_is_a_usage_error(tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").touch()
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_blank_lines_are_counted_but_are_no_clips(tmp_path: Path, newline: bytes) -> None:
+    path = tmp_path / "clips.jsonl"
+    clip = b'{"visual_input": "a.mp4"}'
+    path.write_bytes(newline.join([b"\xef\xbb\xbf", clip, b"", b" \t", clip, b"{", b"", b""]))
+    lines = read_lines(path, {})
+    assert [line.line for line in lines] == [2, 5, 6]
+    assert [isinstance(line, Clip) for line in lines] == [True, True, False]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n \r\n", b"\xef\xbb\xbf\n"])
+def test_a_file_without_lines_is_a_usage_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "empty.jsonl").write_bytes(content)
     with pytest.raises(UsageError, match="has no lines"):
         read_lines(tmp_path / "empty.jsonl", {})
     with pytest.raises(UsageError, match="cannot read"):

@@ -267,17 +267,16 @@ def test_a_batch_goes_on_past_what_fails(
         5: "empty.mp4: " + str(data / "empty.mp4") + " is empty (0 bytes)",
         6: "absent.mp4: no such file: " + str(data / "absent.mp4"),
         7: "a/clip.mp4: seed must be a whole number, not 'eleven'",
-        8: "the line is empty",
         9: "the line is not JSON: Expecting value: line 1 column 1 (char 0)",
     }.items():
         assert err.count(f"{lines}:{line}: {reason}\n") == 1
     assert f"{lines}:3: the field 'note' means nothing here" in err
-    assert "9 clips: 2 done, 7 failed" in err
-    assert "9/9" in err  # the bar
+    assert "8 clips: 2 done, 6 failed" in err
+    assert "8/8" in err  # the bar
 
     results = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-    assert [result["line"] for result in results] == list(range(1, 10))
-    assert [result["status"] for result in results] == ["ok", *["failed"], "ok", *["failed"] * 6]
+    assert [result["line"] for result in results] == [*range(1, 8), 9]  # the eighth is blank
+    assert [result["status"] for result in results] == ["ok", *["failed"], "ok", *["failed"] * 5]
     assert [result["seed"] for result in results[:3]] == [11, 2, 2]
     assert results[2]["report"]["prompt"] == "a robot"
     assert [result["output"] for result in results if result["output"]] == list(map(str, made))
