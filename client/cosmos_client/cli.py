@@ -79,11 +79,11 @@ def _generate_one(args: argparse.Namespace) -> int:
     written = [path for path in (output, args.save_tokens, args.save_report) if path is not None]
     _refuse_equal([args.input, *written])
     check_input_type(args.input_type, args.input, args.prompt)
+    model = _model(args)
     media = read_file(args.input)
     for path in written:
         prepare_output(path)
     _hint_suffix(args.input, str(args.input))
-    model = choose_model(args.model, args.prompt, disable_diffusion_decoder=args.disable_diffusion_decoder)
     with _client(args) as client:
         with Waiting(f"{model} at {args.url}, Ctrl-C cancels:", sys.stderr):
             world = client.generate(media, model=model, **_options(args))
@@ -104,6 +104,7 @@ def _generate_many(args: argparse.Namespace) -> int:
     folder = args.output_folder or args.video_save_folder
     if folder is None:
         raise UsageError("say where the videos go: --output-folder DIR")
+    _model(args)  # a name that no clip could use is one mistake, not one for every clip
     source, results = args.batch_input_path, folder / RESULTS_NAME
     lines = read_lines(source, _options(args))
     _refuse_equal([source, results])
@@ -199,6 +200,10 @@ def _client(args: argparse.Namespace) -> CosmosClient:
         private_key=args.tls_key,
         certificate_chain=args.tls_cert,
     )
+
+
+def _model(args: argparse.Namespace) -> str:
+    return choose_model(args.model, args.prompt, disable_diffusion_decoder=args.disable_diffusion_decoder)
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,16 @@ import pytest
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
 
-from cosmos_client._contract import CANCEL_INPUT, CANCEL_MODEL, ENSEMBLES, FRAMES_OUTPUT, INPUTS, OUTPUTS
+from cosmos_client._contract import (
+    CANCEL_INPUT,
+    CANCEL_MODEL,
+    ENSEMBLES,
+    FRAMES_OUTPUT,
+    INPUTS,
+    OUTPUTS,
+    STAGES,
+    TAKE_NO_PROMPT,
+)
 
 PEER = Path(__file__).parent / "model_repository"
 
@@ -27,6 +36,17 @@ def test_each_ensemble_takes_and_gives_what_the_client_says(name: str, repositor
     expected = {key: kind for key, kind in INPUTS.items() if key != "prompt" or "video2world" in name}
     assert tensors(ensemble.input) == expected
     assert tensors(ensemble.output) == OUTPUTS | FRAMES_OUTPUT
+
+
+def test_what_is_no_ensemble_is_a_stage(repository: Path) -> None:
+    models = {path.parent.name for path in (repository / "model_repository").glob("*/config.pbtxt")}
+    assert models == {*ENSEMBLES, *STAGES}
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_the_ensembles_without_a_prompt(name: str, repository: Path) -> None:
+    takes_one = "prompt" in tensors(config(repository / "model_repository" / name).input)
+    assert takes_one != (name in TAKE_NO_PROMPT)
 
 
 @pytest.mark.parametrize("name", ["cosmos_base", "cosmos_base_fast", "cosmos_video2world"])

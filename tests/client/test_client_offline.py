@@ -43,13 +43,36 @@ def test_importing_the_client_imports_no_torch() -> None:
         (None, "", False, "cosmos_video2world"),  # the server refuses it with a reason
         (None, None, True, "cosmos_base_fast"),
         (None, "a robot", True, "cosmos_video2world_fast"),
-        ("cosmos_base", "a robot", False, "cosmos_base"),
+        ("cosmos_base", None, False, "cosmos_base"),
+        ("cosmos_video2world", None, False, "cosmos_video2world"),  # the server refuses it with a reason
+        ("mine", "a robot", False, "mine"),  # the server knows what it has
         ("mine", None, True, "mine_fast"),
         ("cosmos_base_fast", None, True, "cosmos_base_fast"),
     ],
 )
 def test_choose_model(model: str | None, prompt: str | None, disable: bool, expected: str) -> None:
     assert choose_model(model, prompt, disable_diffusion_decoder=disable) == expected
+
+
+@pytest.mark.parametrize("disable", [False, True])
+@pytest.mark.parametrize(
+    ("model", "prompt", "message"),
+    [
+        ("", None, "the model's name is empty"),
+        ("", "a robot", "the model's name is empty"),
+        ("ar_sampler", None, "model ar_sampler is a stage .*cosmos_video2world"),
+        ("video_guardrail", "a robot", "model video_guardrail is a stage"),
+        ("cosmos_base", "a robot", "model cosmos_base takes no prompt.*cosmos_video2world"),
+        ("cosmos_base_fast", "", "model cosmos_base_fast takes no prompt"),
+    ],
+)
+def test_models_that_cannot_serve_a_request(
+    model: str, prompt: str | None, message: str, disable: bool
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        choose_model(model, prompt, disable_diffusion_decoder=disable)
+    with CosmosClient("localhost:1") as client, pytest.raises(UsageError, match=message):
+        client.generate(b"x", model=model, prompt=prompt, disable_diffusion_decoder=disable)
 
 
 @pytest.mark.parametrize(
