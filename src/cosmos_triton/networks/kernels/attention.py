@@ -1,7 +1,7 @@
 # mypy: disable-error-code="import-not-found, no-untyped-def, untyped-decorator"
 """Grouped-query attention over the filled part of the cache, split along the sequence.
 
-All query heads that share a kv head, of up to 16 tokens, form one tile, so keys and values are read
+All query heads that share a kv head, of up to 32 tokens, form one tile, so keys and values are read
 once for them. For decoding, programs take `_SPLIT` cache rows each and a second kernel merges what they
 found (Flash-Decoding); the splits lie at fixed places, so that the order of sums does not depend
 on the batch. Prompts have tiles enough, and go through without a split.
@@ -14,11 +14,10 @@ from torch import Tensor
 
 from cosmos_triton.networks.kernels.overlap import overlap_options, wait_for_predecessor
 
-_SPLIT = 256  # cache rows of a program when decoding
+_SPLIT = 512  # cache rows of a program when decoding
 _BLOCK_S = 64  # cache rows of a step; divides every max_sequence
-_MOST_M = 64
-_WARPS = 4
-_STAGES = 3
+_MOST_M = 128
+_FEW_SEQUENCES = 4
 _LOG2_E = 1.4426950408889634
 
 
@@ -52,9 +51,9 @@ def _step(
     if MASKED:
         scores = tl.where(s[None, :] <= last[:, None], scores, float("-inf"))
     higher = tl.maximum(best, tl.max(scores, axis=1))
-    reference = tl.where(higher == float("-inf"), 0.0, higher) * scale  # rows that see nothing yet
-    weights = tl.exp2(tl.fma(scores, scale, -reference[:, None])).to(v.dtype)
-    kept = tl.exp2(tl.fma(best, scale, -reference))[:, None]
+    level = tl.where(higher == float("-inf"), 0.0, higher)  # rows that see nothing yet
+    weights = tl.exp2(tl.fma(scores, scale, -(level * scale)[:, None])).to(v.dtype)
+    kept = tl.exp2((best - level) * scale)[:, None]  # exactly 1 where nothing higher came
     # Summed by the tensor cores: a sum over lanes has an order that depends on the tile.
     ones = tl.full([BLOCK_S, 16], 1.0, dtype=v.dtype)
     total = tl.dot(weights, ones, total * kept, input_precision="ieee")
@@ -191,7 +190,10 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
     _, kv_heads, sequence, _ = keys.shape
     group = heads // kv_heads
     prompt = length > 64
-    tokens = min(128 if prompt else _MOST_M, triton.next_power_of_2(length * group)) // group or 1
+    tokens = min(_MOST_M, triton.next_power_of_2(length * group)) // group or 1
+    block_m = max(16, triton.next_power_of_2(tokens * group))
+    # Eight warps where tiles are large, or too few to fill the chip otherwise.
+    warps = 8 if block_m == _MOST_M or (block_m == 16 and batch <= _FEW_SEQUENCES) else 4
     splits = 1 if prompt else triton.cdiv(sequence, _SPLIT)
     out = torch.empty_like(query)
     parts = maxima = sums = out
@@ -217,13 +219,13 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
         GROUP=group,
         D=width,
         TOKENS=tokens,
-        BLOCK_M=max(16, triton.next_power_of_2(tokens * group)),
+        BLOCK_M=block_m,
         BLOCK_S=_BLOCK_S,
         SPLIT=_SPLIT,
         SPLITS=splits,
         EVEN=sequence % _BLOCK_S == 0,
-        num_warps=8 if prompt else _WARPS,
-        num_stages=_STAGES,
+        num_warps=warps,
+        num_stages=2 if warps == 4 else 3,
         **overlap_options(query),
     )
     if splits > 1:

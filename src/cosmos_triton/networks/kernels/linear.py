@@ -106,10 +106,13 @@ def _tiling(rows: int, outer: int, inner: int, gated: bool) -> tuple[int, int, i
     most = 256
     while inner % most:
         most //= 2
+    half = min(most, 128)
     if rows > 16:
-        return 64, min(most, 128), 3 if gated else 6, 4
+        return 64, half, 3 if gated else 6, 4
     if gated:
-        return 32, most, 4, 4
+        return 64, half, 4, 4
     if outer <= 4096:
-        return 32, most, 8, 4
-    return (64, min(most, 128), 6, 4) if outer <= 8192 else (64, most, 5, 4)
+        return (16, most, 6, 4) if inner <= 4096 else (32, most, 8, 4)
+    if outer <= 8192:
+        return 64, half, 8 if inner <= 4096 else 6, 4
+    return 64, most, 5, 4
