@@ -57,6 +57,7 @@ def _repositories() -> dict[str, dict[str, bytes]]:
         | readme,
         "google-t5/t5-11b": text | readme,
         "Qwen/Qwen3Guard-Gen-0.6B": {"model.safetensors": os.urandom(1_500)} | small | readme,
+        "google/siglip-so400m-patch14-384": {"model.safetensors": os.urandom(1_400)} | small | readme,
     }
 
 
@@ -131,6 +132,8 @@ def test_all_that_models_need_arrives_and_a_second_run_fetches_nothing(hub: Hub,
         "Cosmos-Guardrail1/face_blur_filter/a.pth",
         "Qwen/Qwen3Guard-Gen-0.6B/model.safetensors",
         "Qwen/Qwen3Guard-Gen-0.6B/config.json",
+        "google/siglip-so400m-patch14-384/model.safetensors",
+        "google/siglip-so400m-patch14-384/config.json",
     }
     assert (directory / "Cosmos-Predict1-4B/model.pt").read_bytes() == WEIGHTS
     stored = [request for request in hub.requests if request.path.startswith("/content/")]

@@ -17,7 +17,7 @@ from cosmos_triton.checkpoints.hub import (
     list_files,
     partial_path,
 )
-from cosmos_triton.checkpoints.releases import AUX_VARS, MEAN_STD, TEXT_GUARD, WEIGHTS, Release
+from cosmos_triton.checkpoints.releases import AUX_VARS, MEAN_STD, TEXT_GUARD, VIDEO_GUARD, WEIGHTS, Release
 
 _SPARE = 64 << 20  # bytes left free on the disk
 _SETTINGS = ("config.json",)
@@ -87,7 +87,7 @@ def wanted(models: Sequence[str], release: Release, without: Sequence[str] = ())
     if prompts and "text-encoder" not in without:
         needs.append(Wanted(release.text_encoder, one_of=_TEXT_WEIGHTS, if_there=_TEXT_SETTINGS))
     if "guardrail" not in without:
-        needs.append(Wanted(release.guardrail, if_there=("*",)))
+        needs += [Wanted(release.guardrail, if_there=("*",)), Wanted(VIDEO_GUARD, if_there=("*",))]
         if prompts:
             needs.append(Wanted(TEXT_GUARD, if_there=("*",)))
     return needs

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 TEXT_GUARD = "Qwen/Qwen3Guard-Gen-0.6B"  # what cosmos-guardrail judges prompts with
+VIDEO_GUARD = "google/siglip-so400m-patch14-384"  # the eyes of its content filter
 ARCHIVES = ("encoder.jit", "decoder.jit", "autoencoder.jit")
 WEIGHTS = "model.pt"
 COMPONENTS = (
