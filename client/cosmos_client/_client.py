@@ -33,7 +33,8 @@ DEFAULT_URL = "localhost:8001"
 DEFAULT_TIMEOUT_S = 600.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0  # a week; a deadline of 1e12 s overflows in gRPC, which then expires at once
 _CANCEL_TIMEOUT_S = 2.0  # a server that is stuck must not hold up the one who leaves
-_HOST_AND_PORT = re.compile(r"[^/\s]+:\d{1,5}")
+_HOST_AND_PORT = re.compile(r"[^/\s]+:(?P<port>[0-9]{1,5})")
+_MAX_PORT = 65535  # gRPC takes a larger one and says that the connection is refused
 
 
 class CosmosClient:
@@ -51,7 +52,8 @@ class CosmosClient:
         private_key, certificate_chain: PEM files that prove who the client is, for mutual TLS.
 
     Raises:
-        UsageError: `url` is not host:port, `timeout_s` is not in (0, a week], or a file cannot be read.
+        UsageError: `url` is not host:port, its port is not in 1 to 65535, `timeout_s` is not in
+            (0, a week], or a file cannot be read.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class CosmosClient:
         private_key: str | None = None,
         certificate_chain: str | None = None,
     ) -> None:
-        if not _HOST_AND_PORT.fullmatch(url):
+        if (parts := _HOST_AND_PORT.fullmatch(url)) is None:
             raise UsageError(f"url {url!r} is not host:port, e.g. {DEFAULT_URL}")
+        if not 1 <= int(parts["port"]) <= _MAX_PORT:
+            raise UsageError(f"url {url!r} has a port that is not in 1 to {_MAX_PORT}")
         check_timeout(timeout_s)
         self.url = url
         self.timeout_s = timeout_s

@@ -73,6 +73,7 @@ def exit_code(*words: object) -> int:
         ["generate", "--batch-input-path", "LINES", "--output-folder", "d", "--save-tokens", "t.npy"],
         ["status", "--timeout-s", "-1"],
         ["status", "--timeout-s", "1e12"],
+        ["status", "--url", "localhost:99999"],
     ],
     ids=" ".join,
 )

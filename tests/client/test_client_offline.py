@@ -134,6 +134,18 @@ def test_a_url_is_host_and_port(url: str) -> None:
         CosmosClient(url)
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_is_one_that_exists(port: str) -> None:
+    with pytest.raises(UsageError, match=f"localhost:{port}.* not in 1 to 65535"):
+        CosmosClient(f"localhost:{port}")
+
+
+@pytest.mark.parametrize("url", ["localhost:1", "localhost:65535", "127.0.0.1:8001", "[::1]:8001"])
+def test_urls_that_are_taken(url: str) -> None:
+    with CosmosClient(url) as client:
+        assert client.url == url
+
+
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e12, 604_801])
 def test_a_time_limit_is_positive_and_at_most_a_week(timeout_s: float) -> None:
     with pytest.raises(UsageError, match="timeout_s"):
