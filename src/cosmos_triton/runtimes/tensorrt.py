@@ -27,10 +27,7 @@ class TensorRTRuntime:
     def __init__(self, plan: Path, device: int = 0) -> None:
         if not torch.cuda.is_available():
             raise ConfigurationError("no GPU is visible: a plan runs on the GPU it was built for")
-        try:
-            trt: Any = importlib.import_module("tensorrt")
-        except ImportError:
-            raise ConfigurationError("the tensorrt package is not installed") from None
+        trt = _import_tensorrt()
         self._device = torch.device("cuda", device)
         with torch.cuda.device(self._device):
             self._logger = trt.Logger(trt.Logger.Severity.WARNING)
@@ -61,3 +58,12 @@ class TensorRTRuntime:
         engine = self._engine
         dtype = _TORCH_TYPES[engine.get_tensor_dtype(name).name]
         return torch.empty(tuple(engine.get_tensor_shape(name)), dtype=dtype, device=self._device)
+
+
+def _import_tensorrt() -> Any:
+    for name in ("tensorrt", "tensorrt_bindings"):  # the whole package, or its bindings over a system library
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise ConfigurationError("the tensorrt package is not installed")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.runtimes.plans import NETWORKS, check_plans
 from cosmos_triton.serving.launch import (
     ENSEMBLES,
     ServerSettings,
@@ -105,6 +106,9 @@ def serve(arguments: argparse.Namespace) -> int:
         exit_timeout_s=arguments.exit_timeout_s,
         extra=tuple(arguments.extra),
     )
+    if settings.profile == "default":
+        plans = [model for model in settings.models if model in NETWORKS]
+        check_plans(settings.model_repository, settings.checkpoint_dir, plans)
     installation = find_installation()
     backends = assemble_backends(installation, _cache_folder() / f"backends-{sys.version_info.minor}")
     line = command(settings, installation, backends)
