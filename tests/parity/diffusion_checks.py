@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 import torch
 from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
-from files import ParityFile
+from files import Content, ParityFile
 from tokenizer_checks import assert_near, latent_statistics, tokenizer_architecture, tokenizer_weights
 from torch import Tensor
 
 from cosmos_triton.architectures import DiffusionDecoderArchitecture
+from cosmos_triton.checkpoints.published import DIFFUSION_DECODER_FAMILY
 from cosmos_triton.networks.continuous_tokenizer import (
     ContinuousDecoder,
     LatentDecoder,
@@ -37,7 +38,13 @@ SIGMAS = 2e-6  # relative; the reference's scheduler makes its ramp in float32
 
 _BLOCKS = "net.blocks.block"
 _EMBEDDING = "net.token_embedder.weight"
-_UNUSED = ("net.pos_embedder.", "net.logvar.")
+_PATCHES = "net.x_embedder.proj.1.weight"
+_OUTPUT = "net.final_layer.linear.weight"
+_HEAD = f"{_BLOCKS}0.blocks.0.block.attn.to_q.1.weight"
+_TEXT = f"{_BLOCKS}0.blocks.1.block.attn.to_k.0.weight"
+_LORA = f"{_BLOCKS}0.blocks.0.adaLN_modulation.1.weight"
+_TELLING = (_PATCHES, _OUTPUT, _HEAD, _TEXT, _LORA)  # their shapes are the network's dimensions
+_OLDER_SAMPLER = ("v10",)
 _OVERLAP = 2
 _TEXT_ROWS = 512
 _PATCH_PIXELS = 4
@@ -45,8 +52,9 @@ _PATCH_PIXELS = 4
 
 def check_network(file: ParityFile) -> None:
     network = diffusion_network(file)
-    forwards = [name for name in file.cases("out") if f"io.{name}.crossattn_emb" in file.tensors]
-    runs = [name for name in file.cases("out") if f"io.{name}.step0.prev" in file.tensors]
+    runs = sorted({match[1] for name in file.tensors if (match := re.match(r"io\.(\w+)\.step\d+\.", name))})
+    evaluated = {*file.cases("out"), *file.cases("crossattn_emb")}
+    forwards = sorted(evaluated.difference(runs, _OLDER_SAMPLER))
     assert forwards or runs, f"{file.path.name} holds neither a forward nor a sampler run"
     with torch.inference_mode():
         for name in forwards:
@@ -55,7 +63,7 @@ def check_network(file: ParityFile) -> None:
             _check_run(name, file, network)
     for name in file.cases("sigmas"):
         _check_schedule(name, file)
-    if "io.rope_real.fp32.t" in file.tensors:
+    if file.case("rope_real.fp32"):
         _check_real_angles(file)
 
 
@@ -145,10 +153,10 @@ def _check_real_angles(file: ParityFile) -> None:
 
 def check_token_embedder(file: ParityFile) -> None:
     """A companion on its own: a table that the network's embedding takes."""
-    table = file.tensors[_EMBEDDING]
+    table = _table(file)
     assert table.ndim == 2
     assert table.isfinite().all()
-    fitting = [other for other in file.siblings("dd_dit") if _embedding_of(other) is not None]
+    fitting = [other for other in _whole(file.siblings("dd_dit")) if _embedding_of(other) is not None]
     assert fitting, f"no network (dd_dit) in {file.path.parent} takes embeddings of width {table.shape[1]}"
 
 
@@ -198,7 +206,7 @@ def _check_blend(file: ParityFile, case: dict[str, object]) -> None:
 def check_pipeline(file: ParityFile) -> None:
     """Tokens to pixels, with network and tokenizer of the sibling files."""
     names = file.cases("indices")
-    assert names, f"{file.path.name} holds no case"
+    assert names, f"{file.path.name} holds no case: no io.*.indices"
     denoiser, decoder, statistics = _pipeline(file)
     with torch.inference_mode():
         for name in names:
@@ -255,18 +263,18 @@ def assert_levels(what: str, actual: Tensor, expected: Tensor) -> None:
 
 
 def _pipeline(file: ParityFile) -> tuple[DiffusionDenoiser, ContinuousDecoder, LatentStatistics]:
-    channels = next(t.shape[1] for n, t in file.tensors.items() if n.endswith(".noise_unit"))
-    text_dim = next(t.shape[-1] for n, t in file.tensors.items() if n.endswith(".t5"))
+    case = file.case(file.cases("indices")[0])
+    channels, text_dim = case["chunk0.noise_unit"].shape[1], case["t5"].shape[-1]
     networks = [
         other
-        for other in file.siblings("dd_dit")
+        for other in _whole(file.siblings("dd_dit"))
         if (architecture := diffusion_architecture(other)).text_dim == text_dim
         and architecture.latent_channels == channels
     ]
     tokenizers = [
         other
         for other in file.siblings("cv_tokenizer")
-        if tokenizer_architecture(other).latent_channels == channels
+        if "config" in other.meta and tokenizer_architecture(other).latent_channels == channels
     ]
     place = file.path.parent
     assert networks, f"{file.path.name} needs a network (dd_dit, text width {text_dim}) in {place}"
@@ -280,11 +288,7 @@ def _pipeline(file: ParityFile) -> tuple[DiffusionDenoiser, ContinuousDecoder, L
 
 def diffusion_network(file: ParityFile) -> DiffusionTransformer:
     """The network of a `dd_dit` file, its embedding from the file itself or from a companion."""
-    weights = {
-        name: tensor
-        for name, tensor in file.tensors.items()
-        if name.startswith("net.") and not name.startswith(_UNUSED)
-    }
+    weights = file.weights(DIFFUSION_DECODER_FAMILY)
     embedding = _embedding_of(file)
     assert embedding is not None, (
         f"{file.path.name} needs a token embedding (dd_token_embedder) of width "
@@ -296,26 +300,42 @@ def diffusion_network(file: ParityFile) -> DiffusionTransformer:
 
 
 def _embedding_of(file: ParityFile) -> Tensor | None:
-    if _EMBEDDING in file.tensors:
-        return file.tensors[_EMBEDDING]
+    own = file.weights(DIFFUSION_DECODER_FAMILY).get(_EMBEDDING)
+    if own is not None:
+        return own
     width = diffusion_architecture(file).token_dim
-    tables = (other.tensors[_EMBEDDING] for other in file.siblings("dd_token_embedder"))
+    tables = (_table(other) for other in file.siblings("dd_token_embedder"))
     return next((table for table in tables if table.shape[1] == width), None)
+
+
+def _table(file: ParityFile) -> Tensor:
+    table = file.weights(DIFFUSION_DECODER_FAMILY).get(_EMBEDDING)
+    assert table is not None, f"{file.path.name} lacks {_EMBEDDING}"
+    return table
+
+
+def _whole(networks: list[ParityFile]) -> list[ParityFile]:
+    """Networks whose dimensions their weights tell; the others fail in their own check."""
+    return [file for file in networks if all(name in _named(file) for name in _TELLING)]
+
+
+def _named(file: ParityFile) -> Content:
+    return Content(f"{file.path.name}.safetensors", file.weights(DIFFUSION_DECODER_FAMILY))
 
 
 def diffusion_architecture(file: ParityFile, rows: int = 64000) -> DiffusionDecoderArchitecture:
     """What the shapes of a `dd_dit` file's weights say."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in file.tensors.items()}
-    self_attention, cross_attention = f"{_BLOCKS}0.blocks.0", f"{_BLOCKS}0.blocks.1"
-    dim, patch = shapes["net.x_embedder.proj.1.weight"]
-    latent_channels = shapes["net.final_layer.linear.weight"][0] // _PATCH_PIXELS
+    tensors = _named(file)
+    shapes = Content(f"{file.path.name}.safetensors", {name: t.shape for name, t in tensors.items()})
+    dim, patch = shapes[_PATCHES]
+    latent_channels = shapes[_OUTPUT][0] // _PATCH_PIXELS
     return DiffusionDecoderArchitecture(
         name=file.path.name,
         dim=dim,
         layers=len({m[1] for name in shapes if (m := re.match(rf"{re.escape(_BLOCKS)}(\d+)\.", name))}),
-        heads=dim // shapes[f"{self_attention}.block.attn.to_q.1.weight"][0],
-        text_dim=shapes[f"{cross_attention}.block.attn.to_k.0.weight"][1],
-        adaln_lora_dim=shapes[f"{self_attention}.adaLN_modulation.1.weight"][0],
+        heads=dim // shapes[_HEAD][0],
+        text_dim=shapes[_TEXT][1],
+        adaln_lora_dim=shapes[_LORA][0],
         vocabulary=rows,
         token_dim=patch // _PATCH_PIXELS - latent_channels - 1,
         latent_channels=latent_channels,

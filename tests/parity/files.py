@@ -1,23 +1,55 @@
 """Parity files: what the reference computed, for any checks that know their kind.
 
 A file is `STEM.safetensors` (weights under published names, inputs and outputs under `io.`),
-`STEM.json` (how they were made), or both. Its kind follows from its content; the beginning of its
-name decides only where the content says nothing, so that a damaged file of a known kind is noticed.
+`STEM.json` (how they were made), or both. Its kind follows from its content: from any of its weights,
+else from any of its inputs and outputs, else from its JSON. The beginning of its name decides only where
+the content says nothing. So a file that lacks something keeps its kind, and its check says what it lacks.
 """
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
+
+from cosmos_triton.checkpoints.files import read_tensors
+from cosmos_triton.checkpoints.published import PREFIX, Family
 
 Meta = dict[str, Any]
 Tensors = dict[str, Tensor]
 
+IO = "io."
 INFORMATIONAL = ("dd_bf16",)  # runs in half precision: no two machines agree on their digits
+
+
+class ContentMissing(AssertionError):
+    """A file of a known kind lacks what its check reads."""
+
+
+class Content(dict[str, Any]):
+    """What a file holds; reading what it does not hold ends in one sentence instead of a KeyError.
+
+    Args:
+        where: the file, and the place in it, that the sentence names.
+    """
+
+    def __init__(self, where: str, items: Mapping[str, Any]) -> None:
+        super().__init__({key: _content(f"{where}: {key}", value) for key, value in items.items()})
+        self._where = where
+
+    def __missing__(self, key: str) -> Any:
+        raise ContentMissing(f"{self._where} lacks {key}")
+
+
+def _content(where: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return Content(where, value)
+    if isinstance(value, list):
+        return [_content(f"{where} {place}", item) for place, item in enumerate(value)]
+    return value
 
 
 @dataclass(frozen=True)
@@ -40,9 +72,19 @@ class ParityFile:
     directory: Mapping[str, "ParityFile"] = field(repr=False)
     problem: str = ""
 
+    def __post_init__(self) -> None:
+        for name, suffix in (("meta", ".json"), ("tensors", ".safetensors")):
+            path = self.path.with_name(self.path.name + suffix)
+            where = path.name if path.is_file() else f"{path.name} (there is no such file)"
+            object.__setattr__(self, name, Content(where, getattr(self, name)))
+
+    def weights(self, family: Family) -> Tensors:
+        """The tensors that are not `io.*`, under published names, as the checkpoint loader takes them."""
+        return family.canonical_tensors({n: t for n, t in self.tensors.items() if not n.startswith(IO)})
+
     def siblings(self, kind: str) -> list["ParityFile"]:
-        """Files of `kind` in the same directory: those that this file's JSON names come first."""
-        found = [file for file in self.directory.values() if file.kind == kind]
+        """Readable files of `kind` in the same directory: those that this file's JSON names come first."""
+        found = [file for file in self.directory.values() if file.kind == kind and not file.problem]
         text = json.dumps(self.meta)
         return sorted(found, key=lambda file: f"{file.path.name}.safetensors" not in text)
 
@@ -58,28 +100,44 @@ class ParityFile:
     def case(self, name: str) -> Tensors:
         """The tensors `io.NAME.*` without that prefix."""
         prefix = f"io.{name}."
-        return {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
+        found = {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
+        return Content(f"{self.path.name}.safetensors: io.{name}", found)
 
 
-Rule = Callable[[Meta, Tensors], bool]
+KINDS = (
+    "ar",
+    "ar_real_configs",
+    "ar_real_tables",
+    "dv_tokenizer",
+    "dv_codebook",
+    "cv_tokenizer",
+    "dd_dit",
+    "dd_token_embedder",
+    "dd_chunking",
+    "dd_pipeline",
+    "dd_bf16",
+    "preprocess",
+)
 
-KINDS: dict[str, Rule] = {
-    "dd_bf16": lambda meta, tensors: _is_half_precision(tensors),
-    "ar": lambda meta, tensors: "io.prefill_logits" in tensors,
-    "ar_real_configs": lambda meta, tensors: _holds_configurations(meta) and not tensors,
-    "ar_real_tables": lambda meta, tensors: any(
-        name.endswith(".rope_cos") and not name.startswith("io.") for name in tensors
-    ),
-    "dv_tokenizer": lambda meta, tensors: _is_tokenizer(tensors) and "levels" in meta.get("config", {}),
-    "cv_tokenizer": lambda meta, tensors: _is_tokenizer(tensors) and "mean_std.0" in tensors,
-    "dv_codebook": lambda meta, tensors: "quantizer.implicit_codebook" in tensors,
-    "dd_dit": lambda meta, tensors: "net.x_embedder.proj.1.weight" in tensors,
-    "dd_token_embedder": lambda meta, tensors: "net.token_embedder.weight" in tensors,
-    "dd_chunking": lambda meta, tensors: "split_with_overlap" in meta or "linear_blend" in meta,
-    "dd_pipeline": lambda meta, tensors: any(name.endswith(".chunk0.noise_unit") for name in tensors),
-    "preprocess": lambda meta, tensors: any(".in_u8" in name for name in tensors),
+# Names of tensors → kind; the first that any name of a file begins with is taken.
+_WEIGHTS = {
+    r"layers\.\d+\.|tok_embeddings\.|output\.weight": "ar",
+    r"[^.]+\.(rope_cos|rope_sin|temporal_inv_freq|spatial_inv_freq|abs_pos_emb)$": "ar_real_tables",
+    r"net\.(?!token_embedder\.)|logvar\.": "dd_dit",
+    r"net\.token_embedder\.": "dd_token_embedder",
+    r"(encoder|decoder|quant_conv|post_quant_conv|mean_std)\.": "tokenizer",
+    r"(inv_quant\.)?quantizer\.": "dv_codebook",
 }
-"""Kind → whether content is of that kind; the first that holds is taken."""
+_INPUTS_AND_OUTPUTS = {
+    r"(prefill_logits|decode_logits|tf_tokens|topp\.|greedy_|debug\.kv_)": "ar",
+    r"(split\.|blend\d+\.)": "dd_chunking",
+    r".+\.(chunk\d+\.(noise_unit|latent)|video01|video_u8)$": "dd_pipeline",
+    r".+\.(in_u8|in_u8_lastframe|out_lastframe|out_one_frame)$|save\.": "preprocess",
+    r".+\.(crossattn_emb|step\d+\..+|sigmas|noise_unit)$|rope_real\.": "dd_dit",
+    r"fsq\.|.+\.(prequant|codes|encoder_out|patcher_out)$": "dv_tokenizer",
+    r".+\.(latent_raw|latent_normalized|latent_times_sigma_data)$": "cv_tokenizer",
+    r".+\.recon$": "tokenizer",
+}
 
 
 def discover(directory: Path) -> list[ParityFile]:
@@ -96,36 +154,75 @@ _SUFFIXES = (".json", ".safetensors")
 
 def kind_of(meta: Meta, tensors: Tensors, name: str) -> str | None:
     """The kind that the content shows, or else the one whose name `name` begins with."""
-    by_content = next((kind for kind, rule in KINDS.items() if rule(meta, tensors)), None)
-    return by_content or kind_by_name(name)
+    weights = [n.removeprefix(PREFIX) for n in tensors if not n.startswith(IO)]
+    inputs_and_outputs = [n.removeprefix(IO) for n in tensors if n.startswith(IO)]
+    if kind_by_name(name) in INFORMATIONAL and not weights:
+        return kind_by_name(name)  # nothing but its name tells it from a damaged file of another kind
+    kind = _matching(_WEIGHTS, weights) or _matching(_INPUTS_AND_OUTPUTS, inputs_and_outputs)
+    if not tensors:
+        kind = _kind_of_document(meta)
+    if kind == "tokenizer":
+        return _kind_of_tokenizer(meta, weights, inputs_and_outputs, name)
+    return kind or kind_by_name(name)
 
 
 def kind_by_name(name: str) -> str | None:
-    """The kind with the longest name that `name` begins with."""
-    return max((kind for kind in KINDS if name.startswith(kind)), key=len, default=None)
+    """The kind with the longest name that `name` begins with, as a whole word: `ar12b`, not `arrow`."""
+    return max((kind for kind in KINDS if re.match(f"{kind}(?![a-z])", name)), key=len, default=None)
+
+
+def _matching(patterns: Mapping[str, str], names: Iterable[str]) -> str | None:
+    names = list(names)
+    return next((k for pattern, k in patterns.items() if any(re.match(pattern, n) for n in names)), None)
+
+
+def _kind_of_tokenizer(meta: Meta, weights: list[str], inputs_and_outputs: list[str], name: str) -> str:
+    """Discrete with levels, a quantizer, or codes; continuous otherwise."""
+    config = _object(meta, "config")
+    if "levels" in config or "latent_channels" in config:
+        return "dv_tokenizer" if "levels" in config else "cv_tokenizer"
+    if any("quantizer." in n for n in weights):
+        return "dv_tokenizer"
+    told = _matching(_INPUTS_AND_OUTPUTS, inputs_and_outputs) or kind_by_name(name)
+    return told if told in ("dv_tokenizer", "cv_tokenizer") else "cv_tokenizer"
+
+
+def _kind_of_document(meta: Meta) -> str | None:
+    """The kind of a JSON without tensors."""
+    cases = meta.get("cases") or []
+    of_a_case = str(next(iter(cases.values() if isinstance(cases, dict) else cases), ""))
+    if meta.get("variant") and "model" in meta:
+        return "ar"
+    if "split_with_overlap" in meta or "linear_blend" in meta:
+        return "dd_chunking"
+    if "tiny_overrides" in meta or "resolved_real_config" in meta:
+        return "dd_dit"
+    if "'num_steps'" in of_a_case:
+        return "dd_pipeline"
+    if "'target'" in of_a_case or any(key.startswith("real_target_") for key in meta):
+        return "preprocess"
+    if "patch_method" in _object(meta, "config"):
+        return "tokenizer"
+    if any("config" in _object(meta, key) for key in meta):
+        return "ar_real_configs"
+    return None
+
+
+def _object(meta: Meta, key: str) -> Meta:
+    value = meta.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _read(stem: Path, directory: Mapping[str, ParityFile]) -> ParityFile:
     meta_path, tensor_path = (stem.with_name(stem.name + suffix) for suffix in _SUFFIXES)
+    meta: Any = {}
+    tensors: Tensors = {}
+    problem = ""
     try:
+        tensors = read_tensors(tensor_path) if tensor_path.is_file() else {}
         meta = json.loads(meta_path.read_text()) if meta_path.is_file() else {}
-        tensors = load_file(tensor_path) if tensor_path.is_file() else {}
-    except Exception as error:  # json, safetensors and the file system each raise their own
-        return ParityFile(stem, {}, {}, kind_by_name(stem.name), directory, f"{stem.name}: {error}")
+    except Exception as error:  # json, the checkpoint reader and the file system each raise their own
+        problem = f"{stem.name}: {error}"
     if not isinstance(meta, dict):
-        meta = {}
-    return ParityFile(stem, meta, tensors, kind_of(meta, tensors, stem.name), directory)
-
-
-def _holds_configurations(meta: Meta) -> bool:
-    return bool(meta) and all(isinstance(value, dict) and "config" in value for value in meta.values())
-
-
-def _is_tokenizer(tensors: Tensors) -> bool:
-    return "quant_conv.conv3d.weight" in tensors
-
-
-def _is_half_precision(tensors: Tensors) -> bool:
-    numbers = [tensor for name, tensor in tensors.items() if name.startswith("io.")]
-    halves = sum(tensor.is_floating_point() and tensor.element_size() == 2 for tensor in numbers)
-    return not any(name.startswith("net.blocks.") for name in tensors) and 2 * halves > len(numbers)
+        meta, problem = {}, f"{meta_path.name} holds no JSON object"
+    return ParityFile(stem, meta, tensors, kind_of(meta, tensors, stem.name), directory, problem)

@@ -9,10 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from files import ParityFile
+from files import Content, ParityFile
 from torch import Tensor
 
 from cosmos_triton.architectures import TokenizerArchitecture
+from cosmos_triton.checkpoints.published import (
+    CONTINUOUS_TOKENIZER_FAMILY,
+    DISCRETE_TOKENIZER_FAMILY,
+    PREFIX,
+)
 from cosmos_triton.networks.continuous_tokenizer import (
     ContinuousDecoder,
     ContinuousEncoder,
@@ -25,15 +30,17 @@ from cosmos_triton.networks.quantizer import FiniteScalarQuantizer
 
 PIXELS = 1e-5
 LATENTS = 1e-5
+ENCODED = ("video", "patcher_out", "encoder_out", "prequant")  # any of them makes a case of the encoder
 
-_BUFFERS = ("encoder.patcher3d.", "decoder.unpatcher3d.", "quantizer.", "inv_quant.", "mean_std.", "io.")
+_STATISTICS = "mean_std."
 
 
 def check_discrete_tokenizer(file: ParityFile) -> None:
     architecture = tokenizer_architecture(file)
     encoder = load_discrete_encoder(architecture, tokenizer_weights(file), torch.float32)
     decoder = load_discrete_decoder(architecture, tokenizer_weights(file), torch.float32)
-    encoded, decoded = set(file.cases("video")), set(file.cases("recon"))
+    encoded = {name for output in ENCODED for name in file.cases(output)}
+    decoded = set(file.cases("recon"))
     assert encoded | decoded, f"{file.path.name} holds no case"
     with torch.inference_mode():
         for name in sorted(encoded):
@@ -51,7 +58,7 @@ def check_discrete_tokenizer(file: ParityFile) -> None:
         for name in sorted(decoded):
             case = file.case(name)
             assert_near(f"{name} recon", decoder(case["indices"].int()), case["recon"], PIXELS)
-        if "io.fsq.z" in file.tensors:
+        if file.case("fsq"):
             _check_quantizer(encoder.quantizer, file.case("fsq"))
 
 
@@ -64,7 +71,7 @@ def _check_quantizer(quantizer: FiniteScalarQuantizer, case: dict[str, Tensor]) 
 
 def check_codebook(file: ParityFile) -> None:
     """Every row of the published codebook buffer is the code of its index."""
-    codebook = file.tensors["quantizer.implicit_codebook"].float()  # [N, C]
+    codebook = _stripped(file)["quantizer.implicit_codebook"].float()  # [N, C]
     count, channels = codebook.shape
     quantizer = FiniteScalarQuantizer(_levels(codebook))
     ids = torch.arange(count, dtype=torch.int32).reshape(1, 1, 1, count)
@@ -77,15 +84,17 @@ def check_continuous_tokenizer(file: ParityFile) -> None:
     encoder = load_continuous_encoder(architecture, tokenizer_weights(file), torch.float32)
     decoder = load_continuous_decoder(architecture, tokenizer_weights(file), torch.float32)
     statistics = latent_statistics(file)
-    names = file.cases("video")
+    outputs = ("video", "latent_raw", "latent_normalized", "recon")  # any of them makes a case
+    names = sorted({name for output in outputs for name in file.cases(output)})
     assert names, f"{file.path.name} holds no case"
     with torch.inference_mode():
         for name in names:
             _check_continuous(name, file, encoder, decoder, statistics)
         for name in file.cases("latent_times_sigma_data"):
             latents = file.tensors[f"io.{name}.latent_times_sigma_data"] / 0.5
-            (video,) = (t for n, t in file.case(name).items() if n.startswith("video"))
-            assert_near(f"{name} video", decoder(statistics.restore(latents)), video, PIXELS)
+            videos = [t for n, t in file.case(name).items() if n.startswith("video")]
+            assert len(videos) == 1, f"{file.path.name} lacks io.{name}.video"
+            assert_near(f"{name} video", decoder(statistics.restore(latents)), videos[0], PIXELS)
 
 
 def _check_continuous(
@@ -127,13 +136,22 @@ def tokenizer_architecture(file: ParityFile) -> TokenizerArchitecture:
 
 def tokenizer_weights(file: ParityFile) -> dict[str, Tensor]:
     """The file's parameters, without buffers."""
-    return {name: tensor for name, tensor in file.tensors.items() if not name.startswith(_BUFFERS)}
+    family = DISCRETE_TOKENIZER_FAMILY if file.kind == "dv_tokenizer" else CONTINUOUS_TOKENIZER_FAMILY
+    named = file.weights(family)
+    return {name: tensor for name, tensor in named.items() if not name.startswith(_STATISTICS)}
 
 
 def latent_statistics(file: ParityFile) -> LatentStatistics:
     """mean_std.pt of a `cv_tokenizer` file."""
-    mean, std = file.tensors["mean_std.0"], file.tensors["mean_std.1"]
+    mean, std = (_stripped(file)[f"{_STATISTICS}{place}"] for place in (0, 1))
     return LatentStatistics(mean, std, file.meta["config"]["latent_channels"])
+
+
+def _stripped(file: ParityFile) -> Content:
+    """All tensors, without the prefix that those of a checkpoint may have."""
+    return Content(
+        f"{file.path.name}.safetensors", {name.removeprefix(PREFIX): t for name, t in file.tensors.items()}
+    )
 
 
 def assert_near(what: str, actual: Tensor, expected: Tensor, tolerance: float) -> None:
