@@ -3,8 +3,8 @@
     python benchmarks/engine.py --model 4B --output benchmarks/results/engine-4B-h100.json
     python benchmarks/engine.py --model tiny            # on a CPU: a smoke test
 
-Random weights, real sizes. A step is one decode pass with the cache filled up to the middle of a
-video that continues nine frames. GB/s counts the weights (all but the embedding) once and each
+Random weights, real sizes. A step is one decode pass, with the cache filled up to the middle of a video that
+continues nine frames, and half full. GB/s counts the weights (all but the embedding) once and each
 sequence's keys and values once, which is the least a pass must read; the ceiling is a large copy on the same
 device, measured first. Prints a table; the last line is one JSON document.
 """
@@ -12,6 +12,7 @@ device, measured first. Prints a table; the last line is one JSON document.
 import argparse
 import json
 import platform
+import queue
 import statistics
 import subprocess
 import sys
@@ -21,12 +22,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
 from cosmos_triton.networks import plain
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer, build
 from cosmos_triton.networks.kv_cache import slot_bytes
+from cosmos_triton.sampling.engine import Engine, Generation, GenerationRequest
 from cosmos_triton.sampling.parameters import SamplingParameters
 from cosmos_triton.sampling.runner import Runner
 from cosmos_triton.sampling.settings import EngineSettings
@@ -40,6 +43,7 @@ class Measured:
 
     videos: int
     window: int
+    position: int
     milliseconds: float
     tokens_per_second: float  # one token a video and pass: what a pass is worth if no guess is right
     gigabytes_per_second: float
@@ -138,13 +142,14 @@ def measure_pass(runner: Runner, videos: int, position: int, clock: Clock, copy_
     fill(runner, position)
     if clock.cuda:
         runner.capture(videos)
-    slots = list(range(videos))
+    slots = tuple(range(videos))
     inner = 20 if clock.cuda else 3
     milliseconds = clock.median(lambda: runner.decode(slots), 5, inner)
     speed = bytes_of_a_pass(runner.network, videos, position) / milliseconds / 1e6
     return Measured(
         videos=videos,
         window=runner.window(videos),
+        position=position,
         milliseconds=milliseconds,
         tokens_per_second=videos / milliseconds * 1e3,
         gigabytes_per_second=speed,
@@ -167,11 +172,44 @@ def same_tokens(network: AutoregressiveTransformer, plans: list[tuple[int, int]]
             parameters = SamplingParameters.recommended(a, seed=slot)
             runner.start(slot, (prompt + slot) % a.vocabulary, context, parameters)
             runner.prefill(slot, 0, len(prompt) - 1)
-        while runner.decode(range(videos)).wait()[0] < len(prompt) + count - 1:
+        while runner.decode(tuple(range(videos))).wait()[0] < len(prompt) + count - 1:
             pass
         found.append(runner.tokens(0, 0, len(prompt) + count))
         del runner
     return all(torch.equal(found[0], other) for other in found[1:])
+
+
+def measure_serving(network: AutoregressiveTransformer, videos: int, window: int) -> dict[str, Any]:
+    """The engine itself, thread and queue included: `videos` requests at once, one latent to make each."""
+    a = network.architecture
+    latents, height, width = a.latent_shape
+    engine = Engine(
+        network, EngineSettings(max_videos=videos, max_queue=0, window=window, context_rows=CONTEXT_ROWS)
+    )
+    engine.start()
+    outcomes: queue.Queue[Generation | BaseException] = queue.Queue()
+    shape = (latents - 1, height, width)
+    began = time.perf_counter()
+    for seed in range(videos):
+        context = np.random.default_rng(seed).integers(0, a.vocabulary, shape, dtype=np.int32)
+        text = None if a.context_dim is None else torch.zeros(CONTEXT_ROWS, a.context_dim)
+        parameters = SamplingParameters.recommended(a, seed=seed)
+        engine.submit(GenerationRequest(str(seed), context, text, parameters), outcomes.put)
+    done = [outcomes.get() for _ in range(videos)]
+    seconds = time.perf_counter() - began
+    engine.stop()
+    made = [each for each in done if isinstance(each, Generation)]
+    assert len(made) == videos, done
+    tokens = sum(each.tokens_generated for each in made)
+    return {
+        "videos": videos,
+        "window_setting": window,
+        "seconds": seconds,
+        "tokens": tokens,
+        "tokens_per_second": tokens / seconds,
+        "tokens_per_pass_and_video": tokens / sum(each.passes for each in made),
+        "prefill_seconds_each": statistics.median(each.prefill_seconds for each in made),
+    }
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -195,7 +233,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     architecture = AUTOREGRESSIVE[options.model]
     network = random_network(architecture, device)
     _, height, width = architecture.latent_shape
-    position = architecture.prefix + 7 * height * width // 2  # the middle of what follows nine frames
+    middle = architecture.prefix + 7 * height * width // 2  # of what follows nine frames
+    positions = (middle, architecture.max_sequence // 2)
     most = max(options.videos)
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
@@ -206,18 +245,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         measure_pass(runner, videos, position, clock, copy_speed)
         for videos in options.videos
         if videos <= most
+        for position in positions
     ]
     del runner
     for window in options.windows:
         runner = Runner(network, EngineSettings(max_videos=1, window=window))
-        passes.append(measure_pass(runner, 1, position, clock, copy_speed))
+        passes.append(measure_pass(runner, 1, middle, clock, copy_speed))
         del runner
     result = {
         "model": options.model,
         "operations": "plain" if network.operations is plain else "fused",
         "environment": environment(device),
         "ceiling_gigabytes_per_second": copy_speed,
-        "position": position,
         "prefill_tokens": architecture.prefix + 2 * height * width - 1,
         "prefill_chunk": options.prefill_chunk,
         "prefill_seconds": prefill,
@@ -227,6 +266,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         result["same_tokens_in_batches_and_windows"] = same_tokens(
             network, [(1, 1), (8, 1), (1, 8), (2, 32)], options.check
         )
+    result["serving"] = [
+        measure_serving(network, videos, window)
+        for videos in options.serve
+        for window in options.serve_windows
+    ]
     if device == "cuda":
         result["peak_memory_gigabytes"] = torch.cuda.max_memory_allocated() / 1e9
     return result
@@ -238,12 +282,17 @@ def table(result: dict[str, Any]) -> str:
         f"{result['model']} ({result['operations']}) on {result['environment']['device']}, "
         f"copy {result['ceiling_gigabytes_per_second']:.0f} GB/s",
         f"prefill of {result['prefill_tokens']} tokens: {result['prefill_seconds']:.4f} s",
-        f"{'videos':>6} {'window':>6} {'ms/pass':>9} {'tokens/s':>9} {'GB/s':>7} {'% copy':>7}",
+        f"{'videos':>6} {'window':>6} {'position':>8} {'ms/pass':>9} {'tokens/s':>9} {'GB/s':>7} {'% copy':>7}",
     ]
     lines += [
-        f"{p['videos']:>6} {p['window']:>6} {p['milliseconds']:>9.3f} {p['tokens_per_second']:>9.0f} "
+        f"{p['videos']:>6} {p['window']:>6} {p['position']:>8} {p['milliseconds']:>9.3f} {p['tokens_per_second']:>9.0f} "
         f"{p['gigabytes_per_second']:>7.0f} {p['percent_of_ceiling']:>7.1f}"
         for p in result["passes"]
+    ]
+    lines += [
+        f"serving {s['videos']} videos, window {s['window_setting'] or 'automatic'}: "
+        f"{s['tokens_per_second']:.0f} tokens/s, {s['tokens_per_pass_and_video']:.2f} tokens a pass and video"
+        for s in result["serving"]
     ]
     for key in ("same_tokens_in_batches_and_windows", "peak_memory_gigabytes"):
         if key in result:
@@ -253,7 +302,7 @@ def table(result: dict[str, Any]) -> str:
 
 def numbers(text: str) -> list[int]:
     """`1,2,4` → [1, 2, 4]."""
-    return [int(number) for number in text.split(",") if number]
+    return [int(number) for number in text.split(",") if number.strip()]
 
 
 def main() -> None:
@@ -268,6 +317,10 @@ def main() -> None:
     parser.add_argument("--windows", type=numbers, default=[16, 32, 64] if cuda else [4])
     parser.add_argument("--prefill-chunk", type=int, default=1024)
     parser.add_argument("--check", type=int, default=200 if cuda else 5, help="tokens compared; 0 for none")
+    parser.add_argument(
+        "--serve", type=numbers, default=[] if cuda else [2], help="numbers of requests for the engine"
+    )
+    parser.add_argument("--serve-windows", type=numbers, default=[1, 0] if cuda else [1])
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     with torch.inference_mode():

@@ -120,6 +120,18 @@ def test_eight_at_once_get_what_each_gets_alone(
         assert (videos[seed].tokens == alone(wanted[seed], net)).all()
 
 
+@pytest.mark.parametrize("lag", [1, 3])
+def test_a_host_that_runs_ahead_of_its_device_changes_nothing(lag: int) -> None:
+    """As on a GPU: what a step did is seen some steps later, when slots may have new owners."""
+    wanted = [request(seed, latents=2 + seed % 3) for seed in range(6)]
+    with running(max_videos=2, window=3, prefill_chunk=9) as engine:
+        engine._runner.lag = lag
+        outcomes = [submit(engine, each) for each in wanted]
+        videos = [outcome.video() for outcome in outcomes]
+    for each, video in zip(wanted, videos, strict=True):
+        assert (video.tokens == alone(each)).all()
+
+
 def test_requests_join_a_running_batch_and_leave_it() -> None:
     with running(max_videos=3) as engine:
         first = submit(engine, request(0, latents=1))

@@ -245,7 +245,7 @@ class Engine:
             self._prefill(filling)
         decoding = [job for job in self._active if job.filled == job.to_fill]
         if decoding:
-            step = self._runner.decode([job.slot for job in decoding])
+            step = self._runner.decode(tuple(job.slot for job in decoding))
             self._launched.append(_Launched(step, decoding, prefill=False))
         busy = filling is not None or bool(decoding)
         while len(self._launched) > (self._runner.lag if busy else 0):

@@ -6,7 +6,6 @@ pass late, so the GPU always has its next pass when it ends one.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +41,15 @@ class Step:
         return {slot: int(self.positions[slot]) for slot in self.slots}
 
 
+@dataclass
+class _Captured:
+    """A decode pass as a graph."""
+
+    graph: torch.cuda.CUDAGraph
+    slots: Tensor  # [B] int64, which the graph reads
+    loaded: tuple[int, ...]  # what it holds
+
+
 class Runner:
     """The network, the memory of all slots, and the steps on them.
 
@@ -63,7 +71,7 @@ class Runner:
         )
         self.sequences = Sequences.allocate(architecture, self.slots, widest, self.device)
         self._steps: Steps = plain_steps
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._graphs: dict[int, _Captured] = {}
         if self.device.type == "cuda":
             from cosmos_triton.sampling import fused_steps  # needs Triton's compiler, which CPU builds lack
 
@@ -104,16 +112,18 @@ class Runner:
         prefill(self.network, self.cache, self.sequences, slot, start, stop)
         return self._launched((slot,), positions=False)
 
-    def decode(self, slots: Sequence[int]) -> Step:
+    def decode(self, slots: tuple[int, ...]) -> Step:
         """Launch one pass over sequences whose prompts are filled."""
-        graph, places = self._graphs.get(len(slots), (None, None))
+        captured = self._graphs.get(len(slots))
         chosen = torch.tensor(slots, dtype=torch.int64)
-        if graph is None or places is None:
+        if captured is None:
             self._decode(chosen.to(self.device))
         else:
-            places.copy_(chosen.pin_memory(), non_blocking=True)
-            graph.replay()
-        return self._launched(tuple(slots), positions=True)
+            if captured.loaded != slots:
+                captured.slots.copy_(chosen.pin_memory(), non_blocking=True)
+                captured.loaded = slots
+            captured.graph.replay()
+        return self._launched(slots, positions=True)
 
     def tokens(self, slot: int, start: int, stop: int) -> Tensor:
         """Tokens start..stop-1 of a sequence, on the host."""
@@ -129,10 +139,10 @@ class Runner:
         self._decode(slots)  # compiles
         torch.cuda.synchronize(self.device)
         graph = torch.cuda.CUDAGraph()
-        pool = next((other.pool() for other, _ in self._graphs.values()), None)
+        pool = next((other.graph.pool() for other in self._graphs.values()), None)
         with torch.cuda.graph(graph, pool=pool):
             self._decode(slots)
-        self._graphs[videos] = (graph, slots)
+        self._graphs[videos] = _Captured(graph, slots, tuple(range(videos)))
         _log.info("captured a pass over %d videos, window %d", videos, self.window(videos))
 
     def _launched(self, slots: tuple[int, ...], *, positions: bool) -> Step:
