@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cosmos_triton.architectures import DiffusionDecoderArchitecture
+from cosmos_triton.checkpoints.files import release
 from cosmos_triton.checkpoints.published import diffusion_decoder_shapes
 from cosmos_triton.checkpoints.strict import describe_differences
 from cosmos_triton.errors import CheckpointError
@@ -134,6 +135,7 @@ class FastDenoiser:
         self._patch = self._placed("net.x_embedder.proj.1.weight")  # [dim, channels 2 2]
         self._head = self._placed("net.final_layer.linear.weight")  # [2 2 16, dim]
         self._blocks = self._block_source(precision, offload)
+        self._text = Pack.of(self._text_weights())
         self._modulations: dict[float, Tensor] = {}
         self._pieces = _Pieces(compiled)
 
@@ -145,6 +147,7 @@ class FastDenoiser:
         missing = [timestep for timestep in timesteps if timestep not in self._modulations]
         if missing:
             self._modulations.update(zip(missing, self._modulation_vectors(missing), strict=True))
+            release(self._tensors.values())  # the file's pages; what is still needed has been copied
 
     @contextmanager
     def present(self) -> Any:
@@ -167,7 +170,8 @@ class FastDenoiser:
         with torch.no_grad():
             tokens, text = tokens.to(self.device), text.to(self.device, self.dtype)
             channels = (self._token_channels(tokens), self._token_channels(torch.zeros_like(tokens)))
-            contexts = [self._text_context(index, text) for index in range(self.architecture.layers)]
+            weights = self._text.views(self._text.buffer.to(self.device, non_blocking=True))
+            contexts = [self._text_context(text, weights, index) for index in range(self.architecture.layers)]
             rotary = rotary_table((frames, rows, columns), head_dim).to(self.device)
         return Conditioning(channels, contexts, rotary)
 
@@ -208,16 +212,25 @@ class FastDenoiser:
         resized = F.interpolate(planes, scale_factor=_PATCH, mode="bilinear", align_corners=False)
         return F.pad(resized.transpose(0, 1), (0, 0, 0, 0, 0, 0, 0, 1))  # no pixel is padding: a zero mask
 
-    def _text_context(self, index: int, text: Tensor) -> TextContext:
+    def _text_weights(self) -> dict[str, Tensor]:
+        """What turns a text into keys and values; it waits on the host, for it is needed once a video."""
+        return {
+            f"{index}.{part}": self._tensors[
+                f"net.blocks.block{index}.blocks.1.block.attn.to_{part}.weight"
+            ].to(self.dtype)
+            for index in range(self.architecture.layers)
+            for part in ("k.0", "k.1", "v.0")
+        }
+
+    def _text_context(self, text: Tensor, weights: Mapping[str, Tensor], index: int) -> TextContext:
         """Keys and values of block `index`: [S, C] → [1, N, S, head_dim] each."""
-        name = f"net.blocks.block{index}.blocks.1.block.attn"
         keys, values = (
-            F.linear(text, self._placed(f"{name}.to_{part}.0.weight"))
+            F.linear(text, weights[f"{index}.{part}.0"])
             .reshape(len(text), self.architecture.heads, -1)
             .transpose(0, 1)[None]
             for part in ("k", "v")
         )
-        return TextContext(rms_norm(keys, self._placed(f"{name}.to_k.1.weight")), values)
+        return TextContext(rms_norm(keys, weights[f"{index}.k.1"]), values)
 
     def _modulation_vectors(self, timesteps: Sequence[float]) -> Tensor:
         """Shift, scale and gate of every sub-block, shift and scale of the end: [S, 9 layers + 2, dim]."""

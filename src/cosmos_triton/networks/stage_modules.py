@@ -34,6 +34,8 @@ class StageModule:
         output: the stage's output tensor.
         example: arguments of the right shape and type for a folder and a size of video.
         blocks: submodules that run one after the other, once each; none for a shallow network.
+        read_on_gpu: whether stages on a GPU read the output. All others are handed over on the host,
+            where their readers are.
     """
 
     load: Callable[[CheckpointFolder, torch.dtype | None], nn.Module]
@@ -41,6 +43,7 @@ class StageModule:
     output: str
     example: Callable[[CheckpointFolder, VideoGeometry], tuple[Tensor, ...]]
     blocks: Callable[[nn.Module], Sequence[nn.Module]] = lambda module: ()
+    read_on_gpu: bool = False
 
 
 def _load_video_encoder(folder: CheckpointFolder, dtype: torch.dtype | None) -> nn.Module:
@@ -107,6 +110,7 @@ STAGE_MODULES: dict[str, StageModule] = {
         output="text_embeddings",
         example=_prompt,
         blocks=lambda module: list(module.get_submodule("encoder.block").children()),
+        read_on_gpu=True,
     ),
     "diffusion_denoiser": StageModule(
         load=_load_diffusion_denoiser,

@@ -49,6 +49,6 @@ def _onnx(settings: StageSettings) -> Network:
 
 
 def _pytorch(settings: StageSettings) -> Network:
-    from cosmos_triton.serving.stages.network_torch import load_runtime
+    from cosmos_triton.serving.stages.network_torch import load_network
 
-    return load_runtime(settings).run
+    return load_network(settings)

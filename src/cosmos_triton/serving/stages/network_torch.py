@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -15,8 +17,12 @@ from cosmos_triton.serving.settings import StageSettings
 _log = logging.getLogger(__name__)
 
 
-def load_runtime(settings: StageSettings) -> PyTorchRuntime:
-    """The module with the checkpoint's weights, bfloat16 on a GPU; has run once when it is returned."""
+def load_network(settings: StageSettings) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """The module with the checkpoint's weights, bfloat16 on a GPU; has run once when it is returned.
+
+    What only stages on the host read comes as arrays: Triton's pool for tensors on the GPU holds 64 MB, one
+    video's frames need 65, and its Python backend then hands on memory that nobody has written.
+    """
     if settings.device != "cpu":
         torch.cuda.set_device(settings.device)
     folder = CheckpointFolder(settings.checkpoint_dir)
@@ -29,4 +35,4 @@ def load_runtime(settings: StageSettings) -> PyTorchRuntime:
     began = time.monotonic()
     runtime.run(dict(zip(stage.inputs, stage.example(folder, geometry), strict=True)))
     _log.info("warmed up in %.1f s", time.monotonic() - began)
-    return runtime
+    return runtime.run if stage.read_on_gpu else runtime
