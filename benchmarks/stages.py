@@ -9,6 +9,7 @@ from benchmarks.perf_analyzer import Composing
 
 _LINE = re.compile(r"cosmos_stage_seconds_(sum|count)\{([^}]*)\} (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
+_BRANCHES = (("video_encoder",), ("prompt_guardrail", "text_tokenizer", "text_encoder"))
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,9 @@ def busy_seconds(composing: Mapping[str, Composing], reported: Mapping[str, floa
         stage: max(count.compute_s, reported.get(stage, 0.0)) if stage == "ar_sampler" else count.compute_s
         for stage, count in composing.items()
     }
+
+
+def path_seconds(busy: Mapping[str, float]) -> float:
+    """Seconds of the longest way through the stages: the prompt's branch runs beside the video encoder."""
+    branches = [sum(busy.get(stage, 0.0) for stage in branch) for branch in _BRANCHES]
+    return sum(busy.values()) - sum(branches) + max(branches)
