@@ -54,8 +54,12 @@ class ExportGraph:
         inputs: in the order of the module's arguments.
         examples: one maker of example values per input.
         output: what the module returns.
-        precision: type of the weights and activations of the TensorRT engine.
-        tolerances: by the type the graph computes in.
+        precision: type of the weights and activations of the TensorRT plan. Diffusion network and T5
+            as published (T5 overflows in float16). The tokenizers' decoders likewise: that moves pixels
+            by 0.6 levels on average. Their encoder stays in float32, because bfloat16 changes 4 % of
+            the token ids (benchmarks/results/tokenizer_precision_cpu.json), and it is small.
+        tolerance: of ONNX Runtime, which computes in float32.
+        plan_tolerance: of the plan on a GPU, which computes in `precision` (float32 means TF32 there).
         companions: patterns of further files in the component's directory that the graph holds.
     """
 
@@ -67,7 +71,8 @@ class ExportGraph:
     examples: tuple[Example, ...]
     output: GraphTensor
     precision: torch.dtype
-    tolerances: Mapping[torch.dtype, Tolerance]
+    tolerance: Tolerance
+    plan_tolerance: Tolerance
     companions: tuple[str, ...] = ()
 
     def files(self, folder: CheckpointFolder) -> tuple[Path, ...]:
@@ -214,11 +219,9 @@ GRAPHS: dict[str, ExportGraph] = {
             inputs=(GraphTensor("frames", (3, CONTEXT_FRAMES, "H", "W"), torch.float32),),
             examples=(_pixels,),
             output=GraphTensor("tokens", (CONTEXT_LATENTS, "h", "w"), torch.int32),
-            precision=torch.bfloat16,
-            tolerances={
-                torch.float32: Tolerance(differing=1e-3),
-                torch.bfloat16: Tolerance(differing=0.1),
-            },
+            precision=torch.float32,
+            tolerance=Tolerance(differing=1e-3),
+            plan_tolerance=Tolerance(differing=0.02),
         ),
         ExportGraph(
             name="video_decoder",
@@ -229,10 +232,8 @@ GRAPHS: dict[str, ExportGraph] = {
             examples=(_ids_below(_TOKENS),),
             output=GraphTensor("frames", ("F", "H", "W", 3), torch.uint8),
             precision=torch.bfloat16,
-            tolerances={
-                torch.float32: Tolerance(differing=0.0),
-                torch.bfloat16: Tolerance(differing=0.5),
-            },
+            tolerance=Tolerance(),
+            plan_tolerance=Tolerance(differing=0.25),
         ),
         ExportGraph(
             name="text_encoder",
@@ -246,10 +247,8 @@ GRAPHS: dict[str, ExportGraph] = {
             examples=(_ids_below(_TEXT_TOKENS), _prompt_mask),
             output=GraphTensor("text_embeddings", ("L", "C"), torch.float32),
             precision=torch.bfloat16,
-            tolerances={
-                torch.float32: Tolerance(relative=1e-4),
-                torch.bfloat16: Tolerance(relative=3e-2),
-            },
+            tolerance=Tolerance(relative=1e-4),
+            plan_tolerance=Tolerance(relative=3e-2),
         ),
         ExportGraph(
             name="diffusion_denoiser",
@@ -269,10 +268,8 @@ GRAPHS: dict[str, ExportGraph] = {
             examples=(_unit_normal, _middle_timestep, _ids_below(_TOKENS), _prompt_rows),
             output=GraphTensor("predictions", (2, "Z", "V", "y", "x"), torch.float32),
             precision=torch.bfloat16,
-            tolerances={
-                torch.float32: Tolerance(relative=1e-4),
-                torch.bfloat16: Tolerance(relative=5e-2),
-            },
+            tolerance=Tolerance(relative=1e-4),
+            plan_tolerance=Tolerance(relative=5e-2),
         ),
         ExportGraph(
             name="latent_decoder",
@@ -283,10 +280,8 @@ GRAPHS: dict[str, ExportGraph] = {
             examples=(_unit_normal,),
             output=GraphTensor("frames", ("F", "H", "W", 3), torch.uint8),
             precision=torch.bfloat16,
-            tolerances={
-                torch.float32: Tolerance(differing=0.0),
-                torch.bfloat16: Tolerance(differing=0.5),
-            },
+            tolerance=Tolerance(),
+            plan_tolerance=Tolerance(differing=0.25),
             companions=("mean_std.*",),
         ),
     )

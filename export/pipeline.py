@@ -208,7 +208,7 @@ def _compare(
     actual = runtime(arrays)[graph.output.name]
     widened = deepcopy(module).float() if half else module
     expected = PyTorchRuntime(widened, tuple(inputs), graph.output.name)(arrays)[graph.output.name]
-    return compare(actual, expected, graph.tolerances[torch.float32])
+    return compare(actual, expected, graph.tolerance)
 
 
 def _target(library: TensorRTLibrary, job: ExportJob) -> tuple[Gpu | None, tuple[str, ...]]:

@@ -76,7 +76,7 @@ def verify(network: str, checkpoint: Path, repository: Path) -> Verified:
         raise ConfigurationError(problem)
     record = PlanRecord.read(record_path(plan))
     graph, folder = GRAPHS[network], CheckpointFolder(checkpoint)
-    tolerance = graph.tolerances[graph.precision]
+    tolerance = graph.plan_tolerance
     inputs = graph.example_inputs_of(record.shapes)
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     output = graph.output.name

@@ -135,21 +135,24 @@ def prepare_networks(settings: Settings) -> None:
 
 def prepare_plans(settings: Settings) -> None:
     """Check every plan that is served; build those that do not fit, if that is allowed."""
+    from cosmos_triton.checkpoints.folder import CheckpointFolder
     from cosmos_triton.runtimes.plans import Host, check_plans, find_problem, plan_path
+    from cosmos_triton.serving.catalog import geometry
 
     networks, host = needed_networks(settings.checkpoint), Host.detect()
+    video = geometry(CheckpointFolder(settings.checkpoint))
     if settings.building == "missing":
         unfit = [
             network
             for network in networks
-            if find_problem(plan_path(settings.repository, network), settings.checkpoint, host)
+            if find_problem(plan_path(settings.repository, network), settings.checkpoint, host, video)
         ]
         if unfit:
             target = ["--repository", str(settings.repository)]
             if not os.access(settings.checkpoint, os.W_OK):  # graphs cannot point into it: keep copies
                 target += ["--output", str(settings.state / "graphs")]
             run_export(settings, target, unfit)
-    check_plans(settings.repository, settings.checkpoint, networks, host)
+    check_plans(settings.repository, settings.checkpoint, networks, host, video)
 
 
 def needed_networks(checkpoint: Path) -> list[str]:

@@ -45,7 +45,7 @@ NETWORKS = {  # weights, and the anonymous memory in GiB that exporting and buil
     "video_decoder": ("discrete", 10.0),
     "latent_decoder": ("continuous", 10.0),
     "text_encoder": ("text", 13.0),
-    "diffusion_denoiser": ("diffusion", 18.0),
+    "diffusion_denoiser": ("diffusion", 20.0),
 }
 VIDEO = "33x640x1024"
 
@@ -81,7 +81,9 @@ def test_published_size(network: str, tmp_path: Path) -> None:
         }
     )
     assert peak <= limit_gib * 2**30
-    assert not list(checkpoint.rglob("*.data")), "weights were copied instead of pointed to"
+    if record.precision == "bfloat16":  # the type of the weight files
+        assert all(graph.stat().st_size < 20e6 for graph in graphs), "weights were copied, not pointed to"
+        assert not list(checkpoint.rglob("*.data"))
 
 
 def _watch(process: "subprocess.Popen[bytes]") -> int:

@@ -67,7 +67,7 @@ def test_every_network_compiles_and_is_recorded(network: str, job: ExportJob) ->
     assert exported.holds
     record = PlanRecord.read(record_path(exported.path))
     assert record.compute_capabilities == CAPABILITIES
-    assert record.precision == "bfloat16"
+    assert f"torch.{record.precision}" == str(GRAPHS[network].precision)
     assert record.plan.holds(exported.path)
     assert record.activation_bytes
     assert record.checkpoint

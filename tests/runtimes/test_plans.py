@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.runtimes.plans import (
     FileRecord,
     Gpu,
@@ -62,7 +63,7 @@ def change(plan: Path, **fields: object) -> None:
 
 def test_a_plan_that_fits_has_no_problem(plan: Path, checkpoint: Path) -> None:
     assert find_problem(plan, checkpoint, HOST) is None
-    assert find_problem(plan, checkpoint, HOST, {"input_ids": [512], "text_embeddings": [512, 1024]}) is None
+    assert find_problem(plan, checkpoint, HOST, VideoGeometry(33, 640, 1024)) is None
 
 
 def test_records_survive_the_round_trip(plan: Path) -> None:
@@ -95,9 +96,22 @@ def test_a_plan_of_another_library_is_refused(plan: Path, checkpoint: Path) -> N
     assert "tensorrt_rtx, which Triton cannot load" in (find_problem(plan, checkpoint, HOST) or "")
 
 
-def test_other_shapes_are_refused(plan: Path, checkpoint: Path) -> None:
-    problem = find_problem(plan, checkpoint, HOST, {"input_ids": [256], "text_embeddings": [256, 1024]})
-    assert "built for shapes input_ids 512, text_embeddings 512x1024, but input_ids 256" in (problem or "")
+@pytest.mark.parametrize(
+    ("network", "shapes"),
+    [
+        ("video_encoder", {"frames": (3, 9, 640, 1024), "tokens": (2, 40, 64)}),
+        ("video_decoder", {"tokens": (5, 40, 64), "frames": (33, 640, 1024, 3)}),
+        ("latent_decoder", {"latents": (16, 5, 80, 128), "frames": (33, 640, 1024, 3)}),
+        ("diffusion_denoiser", {"predictions": (2, 16, 8, 80, 128)}),
+    ],
+)
+def test_another_size_of_video_is_refused(
+    plan: Path, checkpoint: Path, network: str, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    change(plan, network=network, shapes=shapes)
+    assert find_problem(plan, checkpoint, HOST, VideoGeometry(33, 640, 1024)) is None
+    problem = find_problem(plan, checkpoint, HOST, VideoGeometry(33, 160, 256))
+    assert "which are not those of 33x160x256 videos" in (problem or "")
 
 
 @pytest.mark.parametrize("content", [b"plaN", b"pla", b""])

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.geometry import CONTEXT_FRAMES, VideoGeometry
 
 NETWORKS = ("video_encoder", "video_decoder", "text_encoder", "diffusion_denoiser", "latent_decoder")
 SERVED_LIBRARY = "tensorrt"  # the one Triton's backend is built on
@@ -163,7 +164,7 @@ def check_plans(
     checkpoint: Path,
     networks: Iterable[str] = NETWORKS,
     host: Host | None = None,
-    shapes: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
+    geometry: VideoGeometry | None = None,
 ) -> None:
     """Refuse plans that would not load, or would not serve this checkpoint.
 
@@ -172,7 +173,7 @@ def check_plans(
         checkpoint: the folder of checkpoints that will be served.
         networks: those that will be loaded as plans.
         host: what they have to fit; this machine by default.
-        shapes: expected shapes by network and tensor, where known.
+        geometry: the size of video that is served, where known.
 
     Raises:
         ConfigurationError: names every plan that does not fit, why, and the command that mends it.
@@ -181,7 +182,7 @@ def check_plans(
     networks = tuple(networks)
 
     def problem(network: str) -> str | None:
-        return find_problem(plan_path(repository, network), checkpoint, host, (shapes or {}).get(network))
+        return find_problem(plan_path(repository, network), checkpoint, host, geometry)
 
     with ThreadPoolExecutor(max_workers=len(networks) or 1) as pool:  # hashing releases the GIL
         problems = dict(zip(networks, pool.map(problem, networks), strict=True))
@@ -195,7 +196,7 @@ def check_plans(
 
 
 def find_problem(
-    plan: Path, checkpoint: Path, host: Host, shapes: Mapping[str, Sequence[int]] | None = None
+    plan: Path, checkpoint: Path, host: Host, geometry: VideoGeometry | None = None
 ) -> str | None:
     """Why a plan cannot be served here, as part of a sentence; None if it can."""
     if not plan.is_file():
@@ -207,8 +208,9 @@ def find_problem(
     misfit = _misfit(record, host)
     if misfit:
         return f"{plan} {misfit}"
-    if shapes is not None and {n: tuple(s) for n, s in shapes.items()} != dict(record.shapes):
-        return f"{plan} was built for shapes {_text(record.shapes)}, but {_text(shapes)} are served"
+    if geometry is not None and any(record.shapes.get(n) != s for n, s in _shapes(record.network, geometry)):
+        size = f"{geometry.frames}x{geometry.height}x{geometry.width}"
+        return f"{plan} was built for shapes {_text(record.shapes)}, which are not those of {size} videos"
     if not record.plan.holds(plan):
         return f"{plan} is not the file its record describes: it is damaged or was exchanged"
     changed = _changed(record.checkpoint, checkpoint)
@@ -247,6 +249,19 @@ def _changed(files: Iterable[FileRecord], folder: Path) -> str | None:
         if path.is_file() and not file.holds(path):
             return file.path
     return None
+
+
+def _shapes(network: str, geometry: VideoGeometry) -> Sequence[tuple[str, tuple[int, ...]]]:
+    """The shapes of a network's tensors that follow from the size of video."""
+    frames, height, width = geometry.frames, geometry.height, geometry.width
+    latents, rows, columns = geometry.token_shape
+    pixels = (frames, height, width, 3)
+    return {
+        "video_encoder": [("frames", (3, CONTEXT_FRAMES, height, width))],
+        "video_decoder": [("tokens", (latents, rows, columns)), ("frames", pixels)],
+        "latent_decoder": [("frames", pixels)],
+        "diffusion_denoiser": [("predictions", (2, 16, 8, *geometry.latent_plane))],
+    }.get(network, [])
 
 
 def _release(version: str) -> tuple[str, ...]:

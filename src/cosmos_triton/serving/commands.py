@@ -107,8 +107,12 @@ def serve(arguments: argparse.Namespace) -> int:
         extra=tuple(arguments.extra),
     )
     if settings.profile == "default":
+        from cosmos_triton.checkpoints.folder import CheckpointFolder  # seconds of torch
+        from cosmos_triton.serving.catalog import geometry
+
         plans = [model for model in settings.models if model in NETWORKS]
-        check_plans(settings.model_repository, settings.checkpoint_dir, plans)
+        video = geometry(CheckpointFolder(settings.checkpoint_dir))
+        check_plans(settings.model_repository, settings.checkpoint_dir, plans, geometry=video)
     installation = find_installation()
     backends = assemble_backends(installation, _cache_folder() / f"backends-{sys.version_info.minor}")
     line = command(settings, installation, backends)

@@ -1,0 +1,99 @@
+"""What half precision does to the networks that become TensorRT plans, against float32.
+
+    python -m benchmarks.precision [--output FILE]
+
+Published widths, seeded random weights, a small frame, on the CPU. Says how many token ids change,
+and how far pixels move; a GPU rounds differently in the last bit, not in kind. Prints one JSON
+document.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cosmos_triton.architectures import CONTINUOUS_TOKENIZERS, DISCRETE_TOKENIZERS
+from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.checkpoints.random import write_tokenizer
+from cosmos_triton.geometry import VideoGeometry
+from export.graphs import GRAPHS, geometry_letters
+
+VIDEO = VideoGeometry(33, 64, 96)
+NETWORKS = ("video_encoder", "video_decoder", "latent_decoder")
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, help="write the document here instead of to stdout")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = _checkpoint(Path(place))
+        results = [row for network in NETWORKS for row in _measure(network, folder)]
+    document = {
+        "what": f"published widths, random weights, {VIDEO.frames}x{VIDEO.height}x{VIDEO.width}",
+        "versions": {name: version(name) for name in ("torch", "diffusers")},
+        "results": results,
+    }
+    text = json.dumps(document, indent=2)
+    if options.output:
+        options.output.write_text(text + "\n")
+    else:
+        print(text)
+
+
+def _checkpoint(place: Path) -> CheckpointFolder:
+    for architecture in (DISCRETE_TOKENIZERS["DV8x16x16"], CONTINUOUS_TOKENIZERS["CV8x8x8"]):
+        directory = place / architecture.name
+        directory.mkdir()
+        write_tokenizer(architecture, directory, seed=0)
+    return CheckpointFolder(place)
+
+
+def _measure(network: str, folder: CheckpointFolder) -> Iterator[dict[str, Any]]:
+    graph = GRAPHS[network]
+    letters = geometry_letters(VIDEO) | {"Z": 16}
+    inputs = tuple(graph.example_inputs(letters).values())
+    exact = _run(network, folder, torch.float32, inputs)
+    for name, dtype in PRECISIONS.items():
+        with _pooling_in_float32():
+            rounded = _run(network, folder, dtype, inputs)
+        difference = (rounded.int() - exact.int()).abs()
+        row = {"network": network, "precision": name}
+        if exact.dtype == torch.int32:
+            yield row | {"ids_differing": round(float((difference > 0).float().mean()), 4)}
+        else:
+            yield row | {
+                "pixels_off_by_more_than_1": round(float((difference > 1).float().mean()), 4),
+                "mean_levels": round(float(difference.float().mean()), 3),
+                "max_levels": int(difference.max()),
+            }
+
+
+def _run(network: str, folder: CheckpointFolder, dtype: torch.dtype, inputs: tuple[Tensor, ...]) -> Tensor:
+    with torch.inference_mode():
+        output: Tensor = GRAPHS[network].load(folder, dtype)(*inputs)
+    return output
+
+
+@contextmanager
+def _pooling_in_float32() -> Iterator[None]:
+    """PyTorch has no average pooling in half precision on a CPU; the mean is rounded once either way."""
+    original = F.avg_pool3d
+    F.avg_pool3d = lambda x, **options: original(x.float(), **options).to(x.dtype)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        F.avg_pool3d = original
+
+
+if __name__ == "__main__":
+    main()
