@@ -256,12 +256,13 @@ def _shapes(network: str, geometry: VideoGeometry) -> Sequence[tuple[str, tuple[
     frames, height, width = geometry.frames, geometry.height, geometry.width
     latents, rows, columns = geometry.token_shape
     pixels = (frames, height, width, 3)
-    return {
+    shapes: dict[str, list[tuple[str, tuple[int, ...]]]] = {
         "video_encoder": [("frames", (3, CONTEXT_FRAMES, height, width))],
         "video_decoder": [("tokens", (latents, rows, columns)), ("frames", pixels)],
         "latent_decoder": [("frames", pixels)],
         "diffusion_denoiser": [("predictions", (2, 16, 8, *geometry.latent_plane))],
-    }.get(network, [])
+    }
+    return shapes.get(network, [])
 
 
 def _release(version: str) -> tuple[str, ...]:
