@@ -33,7 +33,7 @@ class EngineSettings:
     max_queue: int = 32
     prefill_chunk: int = 1024
     window: int = 0
-    guess: str = "frame"
+    guess: str = "row"
     context_rows: int = 512
     memory_fraction: float = 0.8
     graphs: bool = True
