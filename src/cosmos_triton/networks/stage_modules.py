@@ -36,6 +36,8 @@ class StageModule:
         blocks: submodules that run one after the other, once each; none for a shallow network.
         read_on_gpu: whether stages on a GPU read the output. All others are handed over on the host,
             where their readers are.
+        precision: type of weights and activations on a GPU. The encoder's is float32: bfloat16 changes
+            4 % of the token ids (benchmarks/results/tokenizer_precision_cpu.json).
     """
 
     load: Callable[[CheckpointFolder, torch.dtype | None], nn.Module]
@@ -44,6 +46,7 @@ class StageModule:
     example: Callable[[CheckpointFolder, VideoGeometry], tuple[Tensor, ...]]
     blocks: Callable[[nn.Module], Sequence[nn.Module]] = lambda module: ()
     read_on_gpu: bool = False
+    precision: torch.dtype = torch.bfloat16
 
 
 def _load_video_encoder(folder: CheckpointFolder, dtype: torch.dtype | None) -> nn.Module:
@@ -97,6 +100,7 @@ STAGE_MODULES: dict[str, StageModule] = {
         inputs=("frames",),
         output="tokens",
         example=lambda _, video: (torch.zeros(3, CONTEXT_FRAMES, video.height, video.width),),
+        precision=torch.float32,
     ),
     "video_decoder": StageModule(
         load=_load_video_decoder,

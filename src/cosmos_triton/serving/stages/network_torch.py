@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_network(settings: StageSettings) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """The module with the checkpoint's weights, bfloat16 on a GPU; has run once when it is returned.
+    """The module with the checkpoint's weights; has run once when it is returned.
 
     What only stages on the host read comes as arrays: Triton's pool for tensors on the GPU holds 64 MB, one
     video's frames need 65, and its Python backend then hands on memory that nobody has written.
@@ -27,7 +27,9 @@ def load_network(settings: StageSettings) -> Callable[[Mapping[str, Any]], Mappi
         torch.cuda.set_device(settings.device)
     folder = CheckpointFolder(settings.checkpoint_dir)
     stage = STAGE_MODULES[settings.model]
-    module = stage.load(folder, torch.float32 if settings.device == "cpu" else torch.bfloat16)
+    precision = torch.float32 if settings.device == "cpu" else stage.precision
+    torch.backends.cudnn.allow_tf32 = False  # where float32 is asked for, it is meant
+    module = stage.load(folder, precision)
     runtime = PyTorchRuntime(
         module, stage.inputs, stage.output, settings.device, residency(settings), stage.blocks(module)
     )
