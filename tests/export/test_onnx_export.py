@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_a_graph_is_exported_compared_and_kept(job: ExportJob) -> None:
 def test_a_changed_checkpoint_is_exported_again(job: ExportJob, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     shutil.copytree(job.checkpoint, folder)
-    changing = ExportJob(folder, job.output, job.video, threads=1)
+    changing = ExportJob(folder, output=job.output, video=job.video, threads=1)
     export_onnx("text_encoder", changing)
     assert export_onnx("text_encoder", changing).agreement is None
     (weights,) = folder.rglob("pytorch_model.bin")
@@ -97,7 +98,7 @@ def test_a_folder_without_the_network_is_one_line_and_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(CheckpointError):
-        export_onnx("text_encoder", ExportJob(tmp_path, tmp_path, SMALL))
+        export_onnx("text_encoder", ExportJob(tmp_path, output=tmp_path, video=SMALL))
     arguments = ["--checkpoint", str(tmp_path), "--onnx-only", "--network", "text_encoder"]
     assert main([*arguments, "--video", "33x32x48"]) == 1
     message = capsys.readouterr().err
