@@ -12,7 +12,7 @@ CHECKPOINTS ?= checkpoints/tiny
 PROFILE ?= cpu
 DEMO_NETWORKS := video_encoder diffusion_denoiser latent_decoder
 
-.PHONY: help system setup demo test test-slow check format engines serve generate bench clean
+.PHONY: help system setup demo test test-slow check format engines image serve generate bench clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ format: setup  ## let ruff mend what it can
 
 engines: setup  ## build the TensorRT plans on the GPU that will run them: make engines CHECKPOINTS=checkpoints/4B
 	$(BIN)/python -m export --checkpoint $(CHECKPOINTS) --repository model_repository
+
+image:  ## build the production image (needs Docker)
+	docker build -f Dockerfile.triton -t cosmos-triton .
 
 serve: checkpoints/tiny/.weights  ## run the server: make serve CHECKPOINTS=checkpoints/tiny PROFILE=cpu
 ifeq ($(PROFILE),cpu)
