@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,9 @@ def test_memory_of_a_process_and_the_names_of_stages() -> None:
     assert memory._stage(stub) == "ar_sampler"
     assert memory._stage("/opt/tritonserver/bin/tritonserver\0--x\0") == "tritonserver"
     assert memory._stage("python\0x.py\0") == ""
-    assert memory.server_processes(os.getpid()) == {}
+    with subprocess.Popen(["sleep", "60"]) as other:
+        assert memory.server_processes(other.pid) == {}
+        other.kill()
 
 
 def test_peaks_are_of_the_sum_and_of_each_stage() -> None:
