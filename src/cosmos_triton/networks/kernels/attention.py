@@ -22,11 +22,12 @@ _LOG2_E = 1.4426950408889634
 
 
 @triton.jit
-def _step(
+def _scan(
     q,  # [BLOCK_M, D]
     keys_ptr,  # [S, D]
     values_ptr,
-    start,
+    begin,
+    end,
     last,  # [BLOCK_M]
     S,
     scale,
@@ -38,27 +39,29 @@ def _step(
     EVEN: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Online softmax over BLOCK_S rows; masking changes no bit of a token that sees them all."""
-    s = start + tl.arange(0, BLOCK_S)
-    place = s[:, None].to(tl.int64) * D + tl.arange(0, D)[None, :]  # [BLOCK_S, D]
-    if EVEN:
-        k = tl.load(keys_ptr + place)
-        v = tl.load(values_ptr + place)
-    else:
-        k = tl.load(keys_ptr + place, mask=s[:, None] < S, other=0.0)
-        v = tl.load(values_ptr + place, mask=s[:, None] < S, other=0.0)
-    scores = tl.dot(q, tl.trans(k), input_precision="ieee")
-    if MASKED:
-        scores = tl.where(s[None, :] <= last[:, None], scores, float("-inf"))
-    higher = tl.maximum(best, tl.max(scores, axis=1))
-    level = tl.where(higher == float("-inf"), 0.0, higher)  # rows that see nothing yet
-    weights = tl.exp2(tl.fma(scores, scale, -(level * scale)[:, None])).to(v.dtype)
-    kept = tl.exp2((best - level) * scale)[:, None]  # exactly 1 where nothing higher came
-    # Summed by the tensor cores: a sum over lanes has an order that depends on the tile.
-    ones = tl.full([BLOCK_S, 16], 1.0, dtype=v.dtype)
-    total = tl.dot(weights, ones, total * kept, input_precision="ieee")
-    acc = tl.dot(weights, v, acc * kept, input_precision="ieee")
-    return higher, total, acc
+    """Online softmax over rows begin..end-1; masking changes no bit of a token that sees them all."""
+    for start in tl.range(begin, end, BLOCK_S):
+        s = start + tl.arange(0, BLOCK_S)
+        place = s[:, None].to(tl.int64) * D + tl.arange(0, D)[None, :]  # [BLOCK_S, D]
+        if EVEN:
+            k = tl.load(keys_ptr + place)
+            v = tl.load(values_ptr + place)
+        else:
+            k = tl.load(keys_ptr + place, mask=s[:, None] < S, other=0.0)
+            v = tl.load(values_ptr + place, mask=s[:, None] < S, other=0.0)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee")
+        if MASKED:
+            scores = tl.where(s[None, :] <= last[:, None], scores, float("-inf"))
+        higher = tl.maximum(best, tl.max(scores, axis=1))
+        level = tl.where(higher == float("-inf"), 0.0, higher)  # rows that see nothing yet
+        weights = tl.exp2(tl.fma(scores, scale, -(level * scale)[:, None])).to(v.dtype)
+        kept = tl.exp2((best - level) * scale)[:, None]  # exactly 1 where nothing higher came
+        # Summed by the tensor cores: a sum over lanes has an order that depends on the tile.
+        ones = tl.full([BLOCK_S, 16], 1.0, dtype=v.dtype)
+        total = tl.dot(weights, ones, total * kept, input_precision="ieee")
+        acc = tl.dot(weights, v, acc * kept, input_precision="ieee")
+        best = higher
+    return best, total, acc
 
 
 @triton.jit
@@ -109,40 +112,40 @@ def _attend(
         acc = tl.zeros([BLOCK_M, D], dtype=tl.float32)
         seen_by_all = tl.minimum(tl.min(tl.where(valid, last, end), axis=0) + 1, end)
         middle = begin + tl.maximum(seen_by_all - begin, 0) // BLOCK_S * BLOCK_S
-        for start in tl.range(begin, middle, BLOCK_S):
-            best, total, acc = _step(
-                q,
-                keys_ptr + base,
-                values_ptr + base,
-                start,
-                last,
-                S,
-                scale,
-                best,
-                total,
-                acc,
-                D,
-                BLOCK_S,
-                EVEN,
-                False,
-            )
-        for start in tl.range(middle, end, BLOCK_S):
-            best, total, acc = _step(
-                q,
-                keys_ptr + base,
-                values_ptr + base,
-                start,
-                last,
-                S,
-                scale,
-                best,
-                total,
-                acc,
-                D,
-                BLOCK_S,
-                EVEN,
-                True,
-            )
+        best, total, acc = _scan(
+            q,
+            keys_ptr + base,
+            values_ptr + base,
+            begin,
+            middle,
+            last,
+            S,
+            scale,
+            best,
+            total,
+            acc,
+            D,
+            BLOCK_S,
+            EVEN,
+            MASKED=False,
+        )
+        best, total, acc = _scan(
+            q,
+            keys_ptr + base,
+            values_ptr + base,
+            middle,
+            end,
+            last,
+            S,
+            scale,
+            best,
+            total,
+            acc,
+            D,
+            BLOCK_S,
+            EVEN,
+            MASKED=True,
+        )
         summed = tl.max(total, axis=1)
         if SPLITS > 1:
             part = row.to(tl.int64) * SPLITS + split
