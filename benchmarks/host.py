@@ -42,11 +42,17 @@ def commit() -> str:
 
 
 def gpus() -> list[dict[str, str]]:
-    """Name, memory and driver of each GPU, from nvidia-smi; none where there is none."""
+    """Name, memory and driver of each GPU that CUDA may use, from nvidia-smi; none where there is none."""
     fields = ("name", "memory.total", "driver_version")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     try:
         run = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"],
+            [
+                "nvidia-smi",
+                f"--query-gpu={','.join(fields)}",
+                "--format=csv,noheader",
+                *([f"--id={visible}"] if visible else []),
+            ],
             capture_output=True,
             text=True,
             check=True,

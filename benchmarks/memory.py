@@ -139,7 +139,7 @@ def proportional_bytes(pid: int) -> int:
 
 
 class _Gpu:
-    """The first GPU, through NVML."""
+    """The first GPU that CUDA may use, through NVML."""
 
     def __init__(self, library: Any, handle: Any) -> None:
         self._library = library
@@ -151,7 +151,10 @@ class _Gpu:
             import pynvml  # type: ignore[import-untyped]
 
             pynvml.nvmlInit()
-            return cls(pynvml, pynvml.nvmlDeviceGetHandleByIndex(0))
+            chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+            by_uuid = chosen.startswith("GPU-")  # NVML itself does not heed the variable
+            find = pynvml.nvmlDeviceGetHandleByUUID if by_uuid else pynvml.nvmlDeviceGetHandleByIndex
+            return cls(pynvml, find(chosen if by_uuid else int(chosen)))
         except Exception:  # no library, no driver or no card: NVML has an exception class for each
             return None
 
