@@ -161,3 +161,15 @@ def test_a_missing_or_damaged_cascade_does_not_load(tmp_path: Path):
     (tmp_path / "haarcascade_frontalface_alt2.xml").write_text("<xml")
     with pytest.raises(CheckpointError, match="missing or damaged"):
         OpenCVFaces(tmp_path)
+
+
+def test_what_is_found_does_not_depend_on_the_cores(astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    frames = np.stack([astronaut[:256, 8 * index : 8 * index + 320] for index in range(5)])
+    found = []
+    for cores in (1, 7):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        found.append(OpenCVFaces().detect(frames))
+    assert found[0] == found[1]
+    lefts = [boxes[0].left for boxes in found[0]]  # frames keep their order: the face moves to the left
+    assert lefts == sorted(lefts, reverse=True)
+    assert lefts[0] - lefts[-1] > 20

@@ -5,8 +5,11 @@ neighbouring frames that overlap are joined to a track, its gaps are filled and 
 """
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -141,80 +144,105 @@ def pixelate(frame: NDArray[np.uint8], box: Box) -> None:
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """One look at a frame: a cascade, and the turns (degrees) and mirror in which it looks."""
+class _Look:
+    """One look at a frame: a cascade, and the turn and the mirror in which it looks."""
 
     file: str
     neighbours: int  # overlapping hits that make a face
-    angles: tuple[float, ...]
-    mirrored: tuple[bool, ...]
+    angle: float = 0  # degrees
+    mirrored: bool = False
 
 
-_PASSES = (
-    _Pass("haarcascade_frontalface_alt2.xml", 4, (0, -25, 25), (False,)),  # heads are often tilted
-    _Pass("haarcascade_profileface.xml", 6, (0,), (False, True)),  # knows faces that look left
+_FRONTAL, _PROFILE = "haarcascade_frontalface_alt2.xml", "haarcascade_profileface.xml"
+_LOOKS = (
+    _Look(_FRONTAL, 4),
+    _Look(_FRONTAL, 4, angle=-25),  # heads are often tilted
+    _Look(_FRONTAL, 4, angle=25),
+    _Look(_PROFILE, 6),  # knows faces that look left
+    _Look(_PROFILE, 6, mirrored=True),
 )
 _LONGER_SIDE = 480  # pixels at which faces are looked for
 _SMALLEST = 20  # pixels of a face at that size
 
 
-@dataclass(frozen=True)
+class _Cascades(threading.local):
+    """The cascades by file name, each thread's own: a classifier holds the picture it looks at."""
+
+    def __init__(self, directory: Path) -> None:  # runs once more in every thread that looks
+        self.by_file = {file: _cascade(directory / file) for file in (_FRONTAL, _PROFILE)}
+
+
 class OpenCVFaces:
     """The Haar cascades that OpenCV ships: frontal faces and profiles, no weights to download.
 
-    Faces of fewer than 20 pixels in a frame of 480 are not found, nor are covered ones.
+    Faces of fewer than 20 pixels in a frame of 480 are not found, nor are covered ones. The looks at
+    all frames are spread over the cores; what is found does not depend on how many there are.
+
+    Args:
+        directory: of the cascades' files.
+
+    Raises:
+        CheckpointError: a cascade is missing or damaged.
     """
 
-    directory: Path = field(default_factory=lambda: Path(cv2.data.haarcascades))  # type: ignore[attr-defined]
-    _cascades: dict[str, cv2.CascadeClassifier] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        for look in _PASSES:
-            path = self.directory / look.file
-            cascade = cv2.CascadeClassifier()
-            try:
-                loaded = path.is_file() and cascade.load(str(path))
-            except cv2.error:
-                loaded = False
-            if not loaded:
-                raise CheckpointError(
-                    f"the face detector {path} is missing or damaged: reinstall opencv-python-headless"
-                )
-            self._cascades[look.file] = cascade
+    def __init__(self, directory: Path = Path(cv2.data.haarcascades)) -> None:  # type: ignore[attr-defined]
+        self._cascades = _Cascades(directory)
+        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "faces")
 
     def detect(self, frames: NDArray[np.uint8]) -> list[list[Box]]:
-        """Boxes of each frame; one that several passes find is there once."""
-        return [self._detect(frame) for frame in frames]
-
-    def _detect(self, frame: NDArray[np.uint8]) -> list[Box]:
-        height, width, _ = frame.shape
+        """Boxes of each frame; one that several looks find is there once."""
+        _, height, width, _ = frames.shape
         scale = min(1.0, _LONGER_SIDE / max(height, width))
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        if scale < 1:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        boxes: list[Box] = []
-        for look in _PASSES:
-            for angle in look.angles:
-                for mirrored in look.mirrored:
-                    for box in self._look(look, grey, angle, mirrored):
-                        if all(box.overlap(other) < _SAME_FACE for other in boxes):
-                            boxes.append(box)
-        return [Box(b.left / scale, b.top / scale, b.right / scale, b.bottom / scale) for b in boxes]
+        greys = self._pool.map(lambda frame: _grey(frame, scale), frames)
+        looks = [(look, grey) for grey in greys for look in _LOOKS]
+        found = self._pool.map(lambda pair: self._look(*pair), looks)  # in the order of `looks`
+        return [_distinct(itertools.islice(found, len(_LOOKS)), scale) for _ in frames]
 
-    def _look(self, look: _Pass, grey: cv2.typing.MatLike, angle: float, mirrored: bool) -> list[Box]:
-        """Boxes that one pass finds in a grey picture, in the picture's own coordinates."""
+    def _look(self, look: _Look, grey: cv2.typing.MatLike) -> list[Box]:
+        """Boxes that one look finds in a grey picture, in the picture's own coordinates."""
         height, width = grey.shape
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)  # [2, 3]
-        if angle:
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), look.angle, 1.0)  # [2, 3]
+        if look.angle:
             grey = cv2.warpAffine(grey, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
-        if mirrored:
+        if look.mirrored:
             grey = cv2.flip(grey, 1)
         back = cv2.invertAffineTransform(turn)
-        found: list[Box] = []
-        for left, top, wide, high in self._cascades[look.file].detectMultiScale(
+        hits = self._cascades.by_file[look.file].detectMultiScale(
             grey, scaleFactor=1.1, minNeighbors=look.neighbours, minSize=(_SMALLEST, _SMALLEST)
-        ):
-            left = width - left - wide if mirrored else left
+        )
+        found: list[Box] = []
+        for left, top, wide, high in sorted(map(tuple, hits)):  # OpenCV's own threads race for an order
+            left = width - left - wide if look.mirrored else left
             x, y = back @ np.array([left + wide / 2, top + high / 2, 1.0])
             found.append(Box(x - wide / 2, y - high / 2, x + wide / 2, y + high / 2))
         return found
+
+
+def _cascade(path: Path) -> cv2.CascadeClassifier:
+    cascade = cv2.CascadeClassifier()
+    try:
+        loaded = path.is_file() and cascade.load(str(path))
+    except cv2.error:
+        loaded = False
+    if not loaded:
+        raise CheckpointError(
+            f"the face detector {path} is missing or damaged: reinstall opencv-python-headless"
+        )
+    return cascade
+
+
+def _grey(frame: NDArray[np.uint8], scale: float) -> cv2.typing.MatLike:
+    """[H, W, 3] → [scale H, scale W]."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    if scale == 1:
+        return grey
+    return cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def _distinct(found: Iterable[Sequence[Box]], scale: float) -> list[Box]:
+    """The boxes of one frame's looks, without those that overlap an earlier one, in the frame's pixels."""
+    boxes: list[Box] = []
+    for box in itertools.chain.from_iterable(found):
+        if all(box.overlap(other) < _SAME_FACE for other in boxes):
+            boxes.append(box)
+    return [Box(b.left / scale, b.top / scale, b.right / scale, b.bottom / scale) for b in boxes]
