@@ -5,13 +5,14 @@ import io
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 WORLD_FPS = 25  # the rate at which the reference saves its worlds
 
 _CRF = 17  # visually lossless
-_THREADS = 4  # fixed: x264 writes other bytes for another number of threads
+_PRESET = "faster"  # 0.6 of medium's work; filmed clips keep their PSNR and grow by 1 to 8 %
+_THREADS = 16  # fixed: x264 writes other bytes for another number of threads
 _MBTREE = "mbtree=0"  # with it, x264 was seen to write other bytes for the same frames
 _BT709 = 1  # primaries and transfer; players take untagged video of this height for BT.709
 
@@ -37,18 +38,24 @@ def encode_mp4(frames: NDArray[np.uint8], fps: int = WORLD_FPS) -> bytes:
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
         context.thread_count = _THREADS
-        context.options = {"crf": str(_CRF), "preset": "medium", "x264-params": _MBTREE}
+        context.options = {"crf": str(_CRF), "preset": _PRESET, "x264-params": _MBTREE}
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = ColorRange.MPEG
+        reformatter = VideoReformatter()
         for index, frame in enumerate(frames):
-            container.mux(stream.encode(_yuv(frame, index)))
+            container.mux(stream.encode(_yuv(frame, index, reformatter)))
         container.mux(stream.encode(None))
     return file.getvalue()
 
 
-def _yuv(frame: NDArray[np.uint8], index: int) -> VideoFrame:
+def _yuv(frame: NDArray[np.uint8], index: int, reformatter: VideoReformatter) -> VideoFrame:
     """An RGB frame [H, W, 3] as BT.709 yuv420p, frame number `index`."""
-    rgb = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-    yuv = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+    yuv = reformatter.reformat(
+        VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        threads=1,  # 2 ms a frame, beside x264's threads
+    )
     yuv.pts = index
     return yuv
