@@ -1,7 +1,10 @@
 """Weights that come and go: the network computes the same, and holds nothing in between."""
 
 import multiprocessing
+import tempfile
 import time
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from torch import nn
 
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.runtimes.pytorch import PyTorchRuntime
-from cosmos_triton.runtimes.residency import BlockStream, Pack, Residency, turn
+from cosmos_triton.runtimes.residency import BlockStream, Pack, Residency, Turn, turn
 
 CPU = torch.device("cpu")
 
@@ -105,21 +108,92 @@ def test_a_wrong_residency_is_named() -> None:
         Residency.parse("lazy", "COSMOS_RESIDENCY")
 
 
-def _hold(started: Path, ended: Path) -> None:
+def test_a_pack_takes_no_more_than_its_tensors_need() -> None:
+    pack = Pack.like({"a": torch.empty(1000, 1000), "b": torch.empty(3)})
+    assert 4_000_012 <= pack.nbytes <= 4_000_012 + 256
+    assert len(pack.pages) == pack.nbytes
+
+
+@pytest.fixture
+def own_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The turns of this test are no one else's."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of other processes
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_only_one_has_the_turn_and_a_place_in_the_queue_is_kept(own_queue: Path) -> None:
+    first, second, third = Turn(CPU), Turn(CPU), Turn(CPU)
+    assert not third.come(wait=False)
+    assert not second.come(wait=False)
+    assert first.come(wait=False)
+    assert first.come(wait=True)
+    first.end()
+    assert not third.come(wait=False)
+    second.end()  # gives up its place
+    assert third.come(wait=False)
+    third.end()
     with turn(CPU):
-        started.write_text(repr(time.monotonic()))
-        time.sleep(0.3)
-        ended.write_text(repr(time.monotonic()))
+        waiting = Turn(CPU)
+        assert not waiting.come(wait=False)
+    assert waiting.come(wait=False)
+    waiting.end()
 
 
-def test_turns_of_two_processes_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    context = multiprocessing.get_context("spawn")
-    spans = [(tmp_path / f"{index}.start", tmp_path / f"{index}.end") for index in range(2)]
-    processes = [context.Process(target=_hold, args=span) for span in spans]
-    for process in processes:
-        process.start()
+def _take_a_turn(name: str, arrived: Path, order: Path) -> None:
+    mine = Turn(CPU)
+    arrived.touch()
+    mine.come(wait=True)
+    with order.open("a") as file:
+        file.write(name)
+    mine.end()
+
+
+def test_processes_take_turns_in_the_order_they_came(own_queue: Path) -> None:
+    """Nor does one that asks again at once overtake those that wait."""
+    order = own_queue / "order"
+    mine = Turn(CPU)
+    assert mine.come(wait=False)
+    processes = []
+    for name in "abc":
+        arrived = own_queue / name
+        processes.append(_started(_take_a_turn, name, arrived, order))
+        _until(arrived.exists)
+    again = Turn(CPU)
+    mine.end()
+    again.come(wait=True)
+    assert order.read_text() == "abc"
+    again.end()
     for process in processes:
         process.join(60)
-    (first, second) = sorted([float(path.read_text()) for path in span] for span in spans)
-    assert first[1] <= second[0]
+
+
+def _hold_for_ever(arrived: Path) -> None:
+    with turn(CPU):
+        arrived.touch()
+        time.sleep(600)
+
+
+def test_a_process_that_dies_holds_up_nobody(own_queue: Path) -> None:
+    arrived = own_queue / "arrived"
+    process = _started(_hold_for_ever, arrived)
+    _until(arrived.exists)
+    mine = Turn(CPU)
+    assert not mine.come(wait=False)
+    process.kill()
+    process.join(60)
+    assert mine.come(wait=False)
+    mine.end()
+
+
+def _started(work: Callable[..., None], *arguments: object) -> SpawnProcess:
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -10,12 +10,15 @@ against 9 ms), streaming costs no time and the network never takes more room tha
 """
 
 import fcntl
+import mmap
 import os
+import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +28,7 @@ from torch import Tensor, nn
 from cosmos_triton.errors import ConfigurationError
 
 _ALIGNMENT = 256  # bytes; what kernels expect of a tensor's start
+_PORTABLE = 1  # cudaHostRegisterPortable: pinned for every GPU
 
 
 class Residency(StrEnum):
@@ -54,26 +58,55 @@ class _Place:
         return self.start + self.shape.numel() * self.dtype.itemsize
 
 
+class _Pages(mmap.mmap):
+    """Memory of the size asked for, to the page; PyTorch rounds pinned memory up to a power of two."""
+
+    _unpin: Callable[[], object] | None = None
+
+    def pin(self, start: int) -> None:
+        """Keep the pages, the first of which is at `start`, in place until they are freed."""
+        self.madvise(mmap.MADV_DONTFORK)  # a child's copy would part the pages from the GPU's
+        cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        torch.cuda.check_error(cudart.cudaHostRegister(start, len(self), _PORTABLE))
+        self._unpin = partial(cudart.cudaHostUnregister, start)
+
+    def __del__(self) -> None:
+        if self._unpin is not None:
+            self._unpin()
+
+
 @dataclass(frozen=True)
 class Pack:
     """Named tensors end to end in one host buffer, so that a single copy moves them all."""
 
-    buffer: Tensor  # [bytes] uint8, pinned where there is a GPU
+    buffer: Tensor  # [bytes] uint8
     places: tuple[_Place, ...]
+    pages: "_Pages"
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Pack":
-        """A copy of `tensors`, which may lie on any device."""
+        """A copy of `tensors`, which may lie on any device; pinned where there is a GPU."""
+        pack = cls.like(tensors)
+        for name, view in pack.views(pack.buffer).items():
+            view.copy_(tensors[name])
+        pack.pin()
+        return pack
+
+    @classmethod
+    def like(cls, tensors: Mapping[str, Tensor]) -> "Pack":
+        """Room for tensors of these names, types and shapes: it takes memory as it is written."""
         places: list[_Place] = []
         start = 0
         for name, tensor in tensors.items():
             places.append(_Place(name, start, tensor.dtype, tensor.shape))
             start = -(-places[-1].end // _ALIGNMENT) * _ALIGNMENT
-        buffer = torch.empty(start, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-        pack = cls(buffer, tuple(places))
-        for name, view in pack.views(buffer).items():
-            view.copy_(tensors[name])
-        return pack
+        pages = _Pages(-1, max(start, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return cls(torch.frombuffer(pages, dtype=torch.uint8), tuple(places), pages)
+
+    def pin(self) -> None:
+        """Lets the GPU fetch what has been written by itself; without a GPU nothing changes."""
+        if torch.cuda.is_available():
+            self.pages.pin(self.buffer.data_ptr())
 
     @property
     def nbytes(self) -> int:
@@ -236,20 +269,51 @@ class StreamedWeights:
             _point(block, absent)
 
 
-@contextmanager
-def turn(device: torch.device) -> Iterator[None]:
-    """Holds the device's only turn: offloaded stages, which are processes of their own, run one at a time.
+class Turn:
+    """A place in the queue for a device, which offloaded stages, processes of their own, use one at a time.
 
     Without it two of them could bring their weights in together and exceed what either needs alone.
-    The lock is a file that the system releases when a process ends, however it ends.
+
+    Each draws the next number from a common file and locks the byte of that number in it; who finds all bytes
+    before its own unlocked has the turn. So turns come strictly in the order of the numbers, and a process
+    that ends, however it ends, holds up nobody: its locks go with it.
     """
-    path = Path(tempfile.gettempdir()) / f"cosmos-triton-{os.getuid()}-{device.type}{device.index or 0}.turn"
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+
+    def __init__(self, device: torch.device) -> None:
+        name = f"cosmos-triton-{os.getuid()}-{device.type}{device.index or 0}.turn"
+        self._file = os.open(Path(tempfile.gettempdir()) / name, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # while a number is drawn
+        self._number = int.from_bytes(os.pread(self._file, 8, 0), "little") + 1
+        os.pwrite(self._file, self._number.to_bytes(8, "little"), 0)
+        self._lock(fcntl.F_OFD_SETLK, fcntl.F_WRLCK, self._number, 1)
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def come(self, *, wait: bool) -> bool:
+        """Whether it is this one's turn; with `wait`, returns when it is."""
         try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+            self._lock(fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, fcntl.F_RDLCK, 0, self._number)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def end(self) -> None:
+        """Give up the turn, or the place in the queue."""
+        os.close(self._file)
+
+    def _lock(self, command: int, kind: int, start: int, length: int) -> None:
+        # Locks of the open file: of the process, as lockf's are, they would not part two threads.
+        fcntl.fcntl(self._file, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0))
+
+
+@contextmanager
+def turn(device: torch.device) -> Iterator[None]:
+    """Waits for the device's turn and holds it."""
+    mine = Turn(device)
+    try:
+        mine.come(wait=True)
+        yield
+    finally:
+        mine.end()
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
