@@ -4,14 +4,16 @@
     python -m benchmarks.serve --checkpoint-dir /checkpoints --profile torch --concurrency 1,2,4,8
 
 Starts the server, sends one video that is not counted, then a number of videos for every concurrency.
-Writes NAME.json, NAME.csv, NAME.md and plots into the output folder. COSMOS_* variables configure the
-server as ever (COSMOS_RESIDENCY=offload, COSMOS_DIFFUSION_DECODER_SETTING=fast, …) and are recorded.
+Writes NAME.json, NAME.csv, NAME.md, plots and the first video's frames as one picture (NAME-video.png)
+into the output folder. COSMOS_* variables configure the server as ever (COSMOS_RESIDENCY=offload,
+COSMOS_DIFFUSION_DECODER_SETTING=fast, …) and are recorded.
 
 Prints tables; the last line is the result as one JSON document.
 """
 
 import argparse
 import base64
+import io
 import json
 import os
 import struct
@@ -24,11 +26,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks import memory, perf_analyzer, report, stages
 from benchmarks.host import REPOSITORY, describe
 from cosmos_client import CosmosClient
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.media import encode_mp4, synthetic_clip
+from cosmos_triton.media import contact_sheet, encode_mp4, synthetic_clip
 from cosmos_triton.serving.commands import free_ports
 from cosmos_triton.serving.launch import ENSEMBLES, ServerSettings, serving
 from cosmos_triton.serving.residency import RESIDENCY_VARIABLE
@@ -64,13 +70,16 @@ def request_file(path: Path, media: bytes, prompt: str | None) -> None:
 def measure(target: Target, arguments: argparse.Namespace, sampler: memory.Sampler) -> dict[str, Any]:
     """The report of a first video that is not counted, and what was measured at every concurrency."""
     ensemble = arguments.ensemble
-    media = encode_mp4(synthetic_clip(height=640, width=1024))
+    clip = synthetic_clip(height=640, width=1024)
+    media = encode_mp4(clip)
     prompt = PROMPT if "video2world" in ensemble else None
     first: dict[str, Any] = {}
     if arguments.warm_up:
         sampler.note("first video")
         with CosmosClient(target.grpc_url, timeout_s=_TIMEOUT_S) as client:
-            first = client.generate(media, prompt=prompt, seed=_SEEDS, model=ensemble).report
+            video = client.generate(media, prompt=prompt, seed=_SEEDS, model=ensemble)
+        first = video.report
+        picture(clip, video.video, arguments)
     levels = []
     with tempfile.TemporaryDirectory() as scratch:
         inputs = Path(scratch) / "inputs.json"
@@ -90,6 +99,15 @@ def measure(target: Target, arguments: argparse.Namespace, sampler: memory.Sampl
             levels.append(level(answer, after.since(before)))
             _say(f"{concurrency} in flight: {levels[-1]['latency_s']['mean_s']:.2f} s a video")
     return {"models": list(after.models), "first_video": first, "levels": levels}
+
+
+def picture(clip: NDArray[np.uint8], video: bytes, arguments: argparse.Namespace) -> None:
+    """What went in and what came out, for people to look at: a fast server of wrong videos is no use."""
+    with av.open(io.BytesIO(video)) as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    arguments.output_folder.mkdir(parents=True, exist_ok=True)
+    sheet = contact_sheet(clip[-9:], frames.astype(np.uint8), title=f"{arguments.ensemble}, first video")
+    sheet.save(arguments.output_folder / f"{arguments.name}-video.png")
 
 
 def level(answer: perf_analyzer.Answer, reported: Mapping[str, float]) -> dict[str, Any]:
@@ -181,6 +199,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--checkpoint-dir or --url is needed")
     if arguments.videos_each < 1:
         parser.error(f"--videos-each {arguments.videos_each} is below 1")
+    arguments.name = arguments.name or f"serve-{arguments.ensemble}-{arguments.profile}"
     return arguments
 
 
@@ -189,7 +208,6 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(words)
     if arguments.residency:
         os.environ[RESIDENCY_VARIABLE] = arguments.residency
-    name = arguments.name or f"serve-{arguments.ensemble}-{arguments.profile}"
     result: dict[str, Any] = {
         "benchmark": "serve",
         **describe(),
@@ -213,7 +231,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "memory": sampler.record.peaks(),
         "timeline": thinned(sampler.record.as_dict()),
     }
-    files = write(result, arguments.output_folder, name)
+    files = write(result, arguments.output_folder, arguments.name)
     print(report.console(result))
     print("\n".join(["", *(str(path) for path in files), ""]))
     print(json.dumps({key: value for key, value in result.items() if key != "timeline"}))
