@@ -17,7 +17,7 @@ MAX_ROWS = 64
 _PREFETCHED = 1024  # numbers of each weight row that are asked for before the rows are there
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _linear(
     x_ptr,  # [rows, K]
     w_ptr,  # [N, K], or [2 N, K] where GATED

@@ -9,7 +9,7 @@ from torch import Tensor
 from cosmos_triton.networks.kernels.overlap import overlap_options, wait_for_predecessor
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])  # the last chunk of a prompt has any
 def _norm_rotate_store(
     qkv_ptr,  # [rows, (heads + 2 KV) D]
     q_norm_ptr,  # [D]
