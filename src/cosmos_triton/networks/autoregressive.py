@@ -208,7 +208,7 @@ def build(
         tensors: exactly the published tensors, named with or without `model.`; they may be mapped from a
             file, and are moved to the device one layer's worth at a time.
         dtype: float32 on a CPU, bfloat16 on a GPU.
-        operations: None takes `fused` for bfloat16 on a CUDA device, else `plain`.
+        operations: None takes `default_operations`; a network that is to run elsewhere brings its own.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected or of another shape; all are listed.
@@ -221,7 +221,7 @@ def build(
         raise CheckpointError(f"{what} does not fit the network: {problems}")
     device = torch.device(device)
     with torch.device("meta"):
-        network = AutoregressiveTransformer(architecture, operations or _default_operations(dtype, device))
+        network = AutoregressiveTransformer(architecture, operations or default_operations(dtype, device))
     packed = {
         name: pack([tensors[part] for part in parts], dtype, device)
         for name, parts in _sources(network).items()
@@ -236,8 +236,13 @@ def build(
 
 def pack(parts: list[Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Weights stacked on rows: one matrix product instead of several."""
-    moved = [part.to(device=device, dtype=dtype) for part in parts]
-    packed = torch.cat(moved) if len(moved) > 1 else moved[0]
+    if len(parts) == 1:
+        packed = parts[0].to(device=device, dtype=dtype)
+    else:  # each part is copied to its place: parts on the device would stay with the allocator
+        rows = [len(part) for part in parts]
+        packed = torch.empty(sum(rows), *parts[0].shape[1:], dtype=dtype, device=device)
+        for place, part in zip(torch.split(packed, rows), parts, strict=True):
+            place.copy_(part)
     release(part for part in parts if part.data_ptr() != packed.data_ptr())
     return packed
 
@@ -253,7 +258,8 @@ def _sources(network: AutoregressiveTransformer) -> dict[str, list[str]]:
     return sources
 
 
-def _default_operations(dtype: torch.dtype, device: torch.device) -> Operations:
+def default_operations(dtype: torch.dtype, device: torch.device) -> Operations:
+    """`fused` for bfloat16 on a CUDA device, else `plain`."""
     if device.type == "cuda" and dtype == torch.bfloat16:
         from cosmos_triton.networks import fused  # needs Triton's compiler, which CPU builds lack
 

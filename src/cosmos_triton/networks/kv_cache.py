@@ -1,5 +1,6 @@
 """Keys and values of every sequence in flight, in buffers that never move."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,8 @@ class KVCache:
         slots: sequences that fit.
         context_rows: rows of text context per sequence; ignored by base models.
         dtype, device: of the network.
+        memory: [slots * slot_bytes(...)] uint8 to lie in, zeros by the time a network runs: a masked key
+            still meets the softmax, and NaN would pass through. None allocates it.
     """
 
     def __init__(
@@ -36,18 +39,19 @@ class KVCache:
         context_rows: int,
         dtype: torch.dtype,
         device: torch.device | str,
+        memory: Tensor | None = None,
     ) -> None:
         a = architecture
-        shape = (a.layers, slots, a.kv_heads, a.max_sequence, a.head_dim)
-        # Zeros, not uninitialised memory: a masked key still meets the softmax, and NaN would pass through.
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros_like(self.keys)
-        self.context_keys: Tensor | None = None
-        self.context_values: Tensor | None = None
-        if a.is_video2world:
-            shape = (a.layers, slots, a.kv_heads, context_rows, a.head_dim)
-            self.context_keys = torch.zeros(shape, dtype=dtype, device=device)
-            self.context_values = torch.zeros_like(self.context_keys)
+        if memory is None:
+            nbytes = slots * slot_bytes(a, context_rows=context_rows, dtype=dtype)
+            memory = torch.zeros(nbytes, dtype=torch.uint8, device=device)
+        rows = [a.max_sequence, a.max_sequence, *([context_rows] * 2 if a.is_video2world else [])]
+        shapes = [(a.layers, slots, a.kv_heads, count, a.head_dim) for count in rows]
+        parts = torch.split(memory.view(dtype), [math.prod(shape) for shape in shapes])
+        views = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        self.keys, self.values = views[:2]
+        self.context_keys = views[2] if a.is_video2world else None
+        self.context_values = views[3] if a.is_video2world else None
 
     @property
     def slots(self) -> int:

@@ -1,9 +1,13 @@
 """Many videos in one batch: requests join and leave a running engine at any step.
 
-One thread owns the network. Each turn of its loop gives up what was cancelled or is overdue, moves
+One thread owns the network. Each step of its loop gives up what was cancelled or is overdue, moves
 waiting requests into free slots, processes one chunk of one prompt, and runs one pass over every
 sequence whose prompt is done. Both orders are first come, first served. Submitting a request promises one
 outcome: its callback is called exactly once, whatever happens to the request, the engine or the thread.
+
+An engine whose weights leave the device works in visits. It brings them in when the device's turn is its own,
+runs the requests that wait by then, as many as have slots, and leaves when they are done. Later requests wait
+for the next visit, so that a busy engine cannot keep the other stages off the device.
 """
 
 import logging
@@ -11,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +25,7 @@ import torch
 from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.errors import Cancelled, DeadlineExceeded, Unavailable
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
+from cosmos_triton.sampling.memory import Memory
 from cosmos_triton.sampling.requests import (
     Generation,
     GenerationRequest,
@@ -42,6 +48,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+_ASK_AGAIN_S = 0.02  # while another stage has the device
 
 OnDone = Callable[[Generation | BaseException], None]
 """Called on the engine's thread, so it must return soon."""
@@ -124,6 +132,7 @@ class Engine:
         network: the transformer, on its device.
         settings: sizes and policies.
         observer: hears of work done; its exceptions are logged and otherwise ignored.
+        memory: where weights and cache are; None: on the device for good.
     """
 
     def __init__(
@@ -131,9 +140,11 @@ class Engine:
         network: AutoregressiveTransformer,
         settings: EngineSettings | None = None,
         observer: EngineObserver | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.settings = settings or EngineSettings()
-        self._runner = Runner(network, self.settings)
+        self._runner = Runner(network, self.settings, memory)
+        self._memory = self._runner.memory
         self._observer = observer
         self._changed = threading.Condition()  # guards the four below
         self._queue: deque[_Job] = deque()
@@ -143,6 +154,7 @@ class Engine:
         self._free = list(range(self._runner.slots))
         self._launched: deque[_Launched] = deque()
         self._counts = _Counts()
+        self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
@@ -151,12 +163,12 @@ class Engine:
         return self._runner.architecture
 
     def start(self) -> None:
-        """Compile, capture, and begin to take requests. Returns when the first can run at full speed."""
-        with torch.inference_mode():
-            self._runner.warm_up()
-        with self._changed:
-            self._refusal = None
+        """Compile, capture, and begin to take requests. Returns when the first can run at full speed.
+
+        Raises whatever the network raises when it first runs.
+        """
         self._thread.start()
+        self._ready.result()
 
     def submit(self, request: GenerationRequest, on_done: OnDone) -> None:
         """Take a request. If this returns, `on_done` is called exactly once, with a result or an exception.
@@ -222,13 +234,27 @@ class Engine:
         error: BaseException = Unavailable("the server is stopping")
         try:
             with torch.inference_mode():
+                self._warm_up()
                 while self._wait_for_work():
-                    self._turn()
+                    self._step()
         except BaseException as failure:
-            _log.exception("the engine's thread died")
             error = failure
+            if self._ready.done():
+                _log.exception("the engine's thread died")
+            else:
+                self._ready.set_exception(failure)
         finally:
             self._fail_everything(error)
+            self._leave()
+
+    def _warm_up(self) -> None:
+        self._runner.use_device()
+        self._memory.arrive(wait=True)
+        self._runner.warm_up()
+        self._memory.leave()
+        with self._changed:
+            self._refusal = None
+        self._ready.set_result(None)
 
     def _wait_for_work(self) -> bool:
         """Whether to go on, as soon as there is something to do."""
@@ -236,10 +262,11 @@ class Engine:
             self._changed.wait_for(lambda: self._stopping or self._queue or self._active or self._launched)
             return not self._stopping
 
-    def _turn(self) -> None:
-        """One turn of the loop: at most one prompt chunk and one pass."""
+    def _step(self) -> None:
+        """One step of the loop: at most one prompt chunk and one pass."""
         self._give_up()
-        self._admit()
+        if not self._begin():
+            return
         filling = next((job for job in self._active if job.filled < job.to_fill), None)
         if filling is not None:
             self._prefill(filling)
@@ -250,6 +277,24 @@ class Engine:
         busy = filling is not None or bool(decoding)
         while len(self._launched) > (self._runner.lag if busy else 0):
             self._collect(self._launched.popleft())
+        if not self._active and not self._launched:
+            self._memory.leave()
+
+    def _begin(self) -> bool:
+        """Admit those who may run now; whether the network can."""
+        if self._memory.present:
+            if self._memory.lasting:
+                self._admit()
+            return True
+        if not self._queue:  # all have been given up
+            self._memory.leave()
+            return False
+        if self._memory.arrive():
+            self._admit()
+            return True
+        with self._changed:
+            self._changed.wait(_ASK_AGAIN_S)
+        return False
 
     def _give_up(self) -> None:
         """End the requests that were cancelled or are overdue."""
@@ -340,6 +385,12 @@ class Engine:
             _log.exception("the callback of request %r failed", job.request.id)
         self._observe(lambda observer: observer.finished(outcome))
         self._report_occupation()
+
+    def _leave(self) -> None:
+        try:
+            self._memory.leave()
+        except Exception:
+            _log.exception("the engine's memory could not be given back")
 
     def _fail_everything(self, error: BaseException) -> None:
         with self._changed:

@@ -15,6 +15,7 @@ from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
 from cosmos_triton.networks.kv_cache import KVCache, slot_bytes
 from cosmos_triton.sampling import plain_steps
+from cosmos_triton.sampling.memory import Memory, ResidentMemory
 from cosmos_triton.sampling.parameters import SamplingParameters
 from cosmos_triton.sampling.sequences import Sequences, Steps, decode, prefill
 from cosmos_triton.sampling.settings import EngineSettings, automatic_window
@@ -56,18 +57,29 @@ class Runner:
     Args:
         network: on the device where everything runs.
         settings: sizes; `max_videos` decides the memory.
+        memory: where weights and cache are; steps run while it is present. None: on the device for good.
     """
 
-    def __init__(self, network: AutoregressiveTransformer, settings: EngineSettings) -> None:
+    def __init__(
+        self, network: AutoregressiveTransformer, settings: EngineSettings, memory: Memory | None = None
+    ) -> None:
         self.network = network
         self.settings = settings
         self.device = network.output.device
-        self.slots = settings.max_videos or _slots_that_fit(network, settings)
+        self.memory = memory or ResidentMemory(self.device)
+        self.slots = settings.max_videos or _slots_that_fit(network, settings, self.memory.to_come)
         self.lag = 1 if self.device.type == "cuda" else 0  # steps the host may be behind
         architecture, dtype = network.architecture, network.output.dtype
         widest = max(self.window(videos) for videos in range(1, self.slots + 1))
+        rows = settings.context_rows
+        each = slot_bytes(architecture, context_rows=rows, dtype=dtype)
         self.cache = KVCache(
-            architecture, self.slots, context_rows=settings.context_rows, dtype=dtype, device=self.device
+            architecture,
+            self.slots,
+            context_rows=rows,
+            dtype=dtype,
+            device=self.device,
+            memory=self.memory.cache(self.slots * each),
         )
         self.sequences = Sequences.allocate(architecture, self.slots, widest, self.device)
         self._steps: Steps = plain_steps
@@ -88,16 +100,37 @@ class Runner:
             return self.settings.window
         return automatic_window(videos) if self.device.type == "cuda" else 1
 
+    def use_device(self) -> None:
+        """Make the device that of the calling thread, before anything else of the runner."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
     def warm_up(self) -> None:
-        """Compile what is compiled on first use and capture the graphs; a CPU needs neither."""
+        """Run once what requests will run, on the thread that will run it; a CPU gains nothing by it.
+
+        Compiles kernels, for prompts' last chunks too, which differ in length; captures the passes. What
+        is set up for each thread, such as the libraries' handles, is set up for this one.
+        """
         if self.device.type != "cuda":
             return
-        chunk = min(self.settings.prefill_chunk, self.architecture.max_sequence)
-        prefill(self.network, self.cache, self.sequences, 0, 0, chunk)
+        for latents in range(1, self.architecture.latent_shape[0]):
+            self._warm_up_prompt(latents)
         if self.settings.graphs:
             for videos in range(self.slots, 0, -1):  # the largest first: the others share its memory
                 self.capture(videos)
+                self.decode(tuple(range(videos)))  # the first replay of a graph takes it to the device
+        self.tokens(0, 0, 1)
         torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()  # for the other stages; prompts get it back within milliseconds
+
+    def _warm_up_prompt(self, latents: int) -> None:
+        a = self.architecture
+        _, height, width = a.latent_shape
+        rows = a.prefix + latents * height * width
+        text = torch.zeros(self.settings.context_rows, a.context_dim) if a.context_dim else None
+        self.start(0, torch.zeros(rows, dtype=torch.int64), text, SamplingParameters.recommended(a, seed=0))
+        for start in range(0, rows - 1, self.settings.prefill_chunk):
+            self.prefill(0, start, min(start + self.settings.prefill_chunk, rows - 1))
 
     def start(
         self, slot: int, prompt: Tensor, context: Tensor | None, parameters: SamplingParameters
@@ -157,11 +190,11 @@ class Runner:
         return Step(slots, reached, event)
 
 
-def _slots_that_fit(network: AutoregressiveTransformer, settings: EngineSettings) -> int:
-    """How many sequences the free memory of the network's device holds, at least 1."""
+def _slots_that_fit(network: AutoregressiveTransformer, settings: EngineSettings, to_come: int) -> int:
+    """How many sequences the free memory of the device holds beside `to_come` bytes, at least 1."""
     device = network.output.device
     if device.type != "cuda":
         return _CPU_SLOTS
     free, _ = torch.cuda.mem_get_info(device)
     each = slot_bytes(network.architecture, context_rows=settings.context_rows, dtype=network.output.dtype)
-    return max(1, int(free * settings.memory_fraction) // each)
+    return max(1, int((free - to_come) * settings.memory_fraction) // each)

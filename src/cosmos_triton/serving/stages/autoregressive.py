@@ -16,13 +16,16 @@ from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
 from cosmos_triton.errors import Cancelled, InvalidInput, Unavailable
 from cosmos_triton.geometry import latent_frames
-from cosmos_triton.networks.autoregressive import build
+from cosmos_triton.networks.autoregressive import build, default_operations
+from cosmos_triton.runtimes.residency import Residency
 from cosmos_triton.sampling.engine import Engine, EngineSettings, Generation, GenerationRequest
+from cosmos_triton.sampling.memory import OffloadedMemory, ResidentMemory
 from cosmos_triton.sampling.parameters import SamplingParameters
 from cosmos_triton.serving import catalog
 from cosmos_triton.serving import report as reports
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.observer import EngineMetrics
+from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.values import from_bytes, integer, number, to_bytes
 
@@ -39,7 +42,8 @@ class Sampler:
 
     Parameters: `base_model` and `video2world_model` name the model where the checkpoint folder holds
     several of a kind; `max_videos` and `max_queue` bound the videos that run and wait (0 videos: as
-    many as fit the GPU); `window` is the engine's decoding window, 0 for automatic.
+    many as fit the GPU); `window` is the engine's decoding window, 0 for automatic; `residency` says
+    whether weights and cache stay on the device while there is no video.
     """
 
     def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
@@ -125,8 +129,18 @@ class Sampler:
 def _start_engine(
     component: Component[AutoregressiveArchitecture], settings: StageSettings, metrics: Metrics
 ) -> Engine:
-    dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
-    network = build(component.architecture, component.tensors, dtype=dtype, device=settings.device)
+    device = torch.device(settings.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    offloaded = residency(settings) is Residency.OFFLOAD
+    network = build(
+        component.architecture,
+        component.tensors,
+        dtype=dtype,
+        device="cpu" if offloaded else device,
+        operations=default_operations(dtype, device),
+    )
     engine = Engine(
         network,
         EngineSettings(
@@ -135,6 +149,7 @@ def _start_engine(
             window=settings.integer("window", 0),
         ),
         EngineMetrics(metrics, component.architecture.name),
+        OffloadedMemory(network, device) if offloaded else ResidentMemory(device),
     )
     engine.start()
     return engine

@@ -1,0 +1,44 @@
+"""The sampler's weights are where the configuration says."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from tiny_autoregressive import architecture, weights
+
+from cosmos_triton.checkpoints.folder import Component
+from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.serving.metrics import Metrics
+from cosmos_triton.serving.settings import StageSettings
+from cosmos_triton.serving.stages import autoregressive
+
+
+@pytest.mark.parametrize(
+    ("parameter", "everywhere", "lasting"),
+    [("", "", True), ("", "offload", False), ("offload", "", False), ("resident", "offload", True)],
+)
+def test_the_sampler_honours_residency(
+    parameter: str, everywhere: str, lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("COSMOS_RESIDENCY", everywhere)
+    engine = autoregressive._start_engine(component(), settings(residency=parameter), Metrics())
+    network = engine._runner.network
+    engine.stop()
+    assert engine._memory.lasting == lasting
+    assert bool(network.output.any()) == lasting
+    assert network.rotary.any()
+
+
+def test_another_residency_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="ar_sampler: residency='lazy'"):
+        autoregressive._start_engine(component(), settings(residency="lazy"), Metrics())
+
+
+def component() -> "Component[object]":
+    arch = architecture()
+    return Component("base", arch, weights(arch), (), Path())  # type: ignore[arg-type]
+
+
+def settings(**parameters: str) -> StageSettings:
+    return StageSettings("ar_sampler", "cpu", Path(), parameters)
