@@ -57,13 +57,14 @@ def _score(
     block = tl.program_id(1)
     token = block * BLOCK + tl.arange(0, BLOCK)
     inside = token < V
-    wait_for_predecessor(OVERLAP)
+    # All but the logits is older than the predecessor, so the noise is, too.
     temperature = tl.load(temperatures_ptr + row)
     greedy = temperature < GREEDY_BELOW
-    logits = tl.load(logits_ptr + row * V + token, mask=inside, other=float("-inf"))
-    scores = logits * (1.0 / tl.where(greedy, 1.0, temperature))
     quad = block * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
     noise = _gumbel(tl.load(seeds_ptr + row), tl.load(positions_ptr + row).to(tl.int32), quad)
+    wait_for_predecessor(OVERLAP)
+    logits = tl.load(logits_ptr + row * V + token, mask=inside, other=float("-inf"))
+    scores = logits * (1.0 / tl.where(greedy, 1.0, temperature))
     noisy = scores + tl.where(greedy, 0.0, noise)
     tl.store(noisy_ptr + row * V + token, noisy, mask=inside)
     maximum = tl.max(scores, axis=0)
@@ -97,8 +98,9 @@ def _take(
 ):
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, BLOCK)
-    wait_for_predecessor(OVERLAP)
     temperature = tl.load(temperatures_ptr + row)
+    top_p = tl.load(top_ps_ptr + row)
+    wait_for_predecessor(OVERLAP)
     greedy = temperature < GREEDY_BELOW
     factor = 1.0 / tl.where(greedy, 1.0, temperature)
     block = tl.arange(0, BLOCKS)
@@ -106,7 +108,7 @@ def _take(
     sums = tl.load(sums_ptr + row * blocks + block, mask=block < blocks, other=0.0)
     maximum = tl.max(maxima, axis=0)
     total = tl.sum(sums * tl.exp(maxima - maximum), axis=0)
-    limit = tl.where(greedy, float("inf"), tl.load(top_ps_ptr + row) * total)
+    limit = tl.where(greedy, float("inf"), top_p * total)
 
     bests = tl.load(bests_ptr + row * blocks + block, mask=block < blocks, other=float("-inf"))
     owners = tl.load(owners_ptr + row * blocks + block, mask=block < blocks, other=2147483647)

@@ -66,11 +66,11 @@ def _settle(
     b = tl.program_id(0)
     lane = tl.arange(0, BLOCK)
     inside = lane < W
-    wait_for_predecessor(OVERLAP)
     slot = tl.load(slots_ptr + b)
     known = tl.load(positions_ptr + slot)
-    drawn = tl.load(drawn_ptr + b * W + lane, mask=inside, other=0)
     guessed = tl.load(fed_ptr + b * W + lane + 1, mask=lane + 1 < W, other=-1)
+    wait_for_predecessor(OVERLAP)
+    drawn = tl.load(drawn_ptr + b * W + lane, mask=inside, other=0)
     wrong = tl.min(tl.where((guessed != drawn) & inside, lane, BLOCK), axis=0)  # the last lane always is
     row = tokens_ptr + slot * width
     tl.store(row + known + 1 + lane, drawn, mask=inside)

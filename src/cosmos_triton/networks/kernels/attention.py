@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from cosmos_triton.networks.kernels.overlap import overlap_options, wait_for_predecessor
+from cosmos_triton.networks.kernels.overlap import overlap_options, prefetch, wait_for_predecessor
 
 _SPLIT = 512  # cache rows of a program when decoding
 _BLOCK_S = 64  # cache rows of a step; divides every max_sequence
@@ -85,6 +85,7 @@ def _attend(
     BLOCK_S: tl.constexpr,
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
+    PREFETCHED: tl.constexpr,  # rows of a split that are asked for before the queries are there
     EVEN: tl.constexpr,  # S is a multiple of BLOCK_S
     OVERLAP: tl.constexpr,
 ):
@@ -104,6 +105,13 @@ def _attend(
     end = tl.max(last, axis=0) + 1
     if SPLITS > 1:
         end = tl.minimum(begin + SPLIT, end)
+        if PREFETCHED > 0:
+            # Rows the predecessor is writing may be among them: what the L2 cache holds is never stale.
+            early = tl.minimum(begin + tl.arange(0, PREFETCHED), tl.maximum(end - 1, 0))
+            lines = base + early[:, None] * D + tl.arange(0, D // 64)[None, :] * 64
+            if begin < end:
+                prefetch(keys_ptr + lines, OVERLAP)
+                prefetch(values_ptr + lines, OVERLAP)
     wait_for_predecessor(OVERLAP)
     if begin < end:
         q = tl.load(query_ptr + row[:, None].to(tl.int64) * D + d[None, :], mask=valid[:, None], other=0.0)
@@ -176,8 +184,8 @@ def _merge(
     row = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, D)
     split = tl.arange(0, BLOCK_SPLITS)
+    used = tl.load(last_ptr + row // HEADS) // SPLIT + 1  # places are older than the predecessor
     wait_for_predecessor(OVERLAP)
-    used = tl.load(last_ptr + row // HEADS) // SPLIT + 1
     maxima = tl.load(maxima_ptr + row * SPLITS + split, mask=split < used, other=float("-inf"))
     sums = tl.load(sums_ptr + row * SPLITS + split, mask=split < used, other=0.0)
     weights = tl.exp2(maxima - tl.max(maxima, axis=0))
@@ -195,8 +203,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
     prompt = length > 64
     tokens = min(_MOST_M, triton.next_power_of_2(length * group)) // group or 1
     block_m = max(16, triton.next_power_of_2(tokens * group))
-    # Eight warps where tiles are large, or too few to fill the chip otherwise.
-    warps = 8 if block_m == _MOST_M or (block_m == 16 and batch <= _FEW_SEQUENCES) else 4
+    warps, stages, prefetched = tiling(block_m, batch)
     splits = 1 if prompt else triton.cdiv(sequence, _SPLIT)
     out = torch.empty_like(query)
     parts = maxima = sums = out
@@ -226,9 +233,10 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
         BLOCK_S=_BLOCK_S,
         SPLIT=_SPLIT,
         SPLITS=splits,
+        PREFETCHED=prefetched if width >= 64 else 0,
         EVEN=sequence % _BLOCK_S == 0,
         num_warps=warps,
-        num_stages=2 if warps == 4 else 3,
+        num_stages=stages,
         **overlap_options(query),
     )
     if splits > 1:
@@ -247,3 +255,11 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
             **overlap_options(query),
         )
     return out.view(batch, length, heads * width)
+
+
+def tiling(block_m: int, batch: int) -> tuple[int, int, int]:
+    """(warps, stages, PREFETCHED), by measurement on an H100; bits do not depend on it."""
+    # Eight warps where tiles are large, or too few to fill the chip otherwise.
+    if block_m == _MOST_M or (block_m == 16 and batch <= _FEW_SEQUENCES):
+        return 8, 3, 0
+    return 4, 2, 0

@@ -14,7 +14,6 @@ from torch import Tensor
 from cosmos_triton.networks.kernels.overlap import overlap_options, prefetch, wait_for_predecessor
 
 MAX_ROWS = 64
-_PREFETCHED = 1024  # numbers of each weight row that are asked for before the rows are there
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -29,7 +28,7 @@ def _linear(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
-    PREFETCHED: tl.constexpr,
+    PREFETCHED: tl.constexpr,  # numbers of each weight row that are asked for before the rows are there
     GATED: tl.constexpr,
     EVEN: tl.constexpr,
     OVERLAP: tl.constexpr,
@@ -80,7 +79,7 @@ def few_rows_linear(
     outer = weight.shape[0] // (2 if gated else 1)
     out = torch.empty(rows, outer, dtype=dtype or x.dtype, device=x.device)
     padded = max(16, triton.next_power_of_2(rows))
-    block_n, block_k, stages, warps = _tiling(padded, outer, inner, gated)
+    block_n, block_k, stages, warps, prefetched = tiling(padded, outer, inner, gated)
     _linear[(triton.cdiv(outer, block_n),)](
         x,
         weight,
@@ -92,7 +91,7 @@ def few_rows_linear(
         BLOCK_N=block_n,
         BLOCK_K=block_k,
         STAGES=stages,
-        PREFETCHED=min(_PREFETCHED, 1 << inner.bit_length() - 1),
+        PREFETCHED=min(prefetched, 1 << inner.bit_length() - 1),
         GATED=gated,
         EVEN=outer % block_n == 0,
         num_warps=warps,
@@ -101,18 +100,18 @@ def few_rows_linear(
     return out
 
 
-def _tiling(rows: int, outer: int, inner: int, gated: bool) -> tuple[int, int, int, int]:
-    """(BLOCK_N, BLOCK_K, stages, warps), by measurement on an H100; bits do not depend on it."""
+def tiling(rows: int, outer: int, inner: int, gated: bool) -> tuple[int, int, int, int, int]:
+    """(BLOCK_N, BLOCK_K, stages, warps, PREFETCHED), by measurement on an H100; bits do not depend on it."""
     most = 256
     while inner % most:
         most //= 2
     half = min(most, 128)
     if rows > 16:
-        return 64, half, 3 if gated else 6, 4
+        return 64, half, 3 if gated else 6, 4, 1024
     if gated:
-        return 64, half, 4, 4
+        return 64, half, 4, 4, 1024
     if outer <= 4096:
-        return (16, most, 6, 4) if inner <= 4096 else (32, most, 8, 4)
+        return (16, most, 6, 4, 1024) if inner <= 4096 else (32, most, 8, 4, 1024)
     if outer <= 8192:
-        return 64, half, 8 if inner <= 4096 else 6, 4
-    return 64, most, 5, 4
+        return 64, half, 8 if inner <= 4096 else 6, 4, 1024
+    return 64, most, 5, 4, 1024

@@ -34,25 +34,28 @@ def _norm_rotate_store(
     head = tl.arange(0, KV)
     half = tl.arange(0, D // 2)
     groups = heads // KV  # the groups of queries; then come keys and values
+    # All but the queries, keys and values themselves is older than the predecessor.
+    position = tl.load(positions_ptr + row)
+    slot = tl.load(slots_ptr + row // length)
+    place = ((slot * KV + head) * S + position)[:, None] * D + half[None, :]
+    norm_ptr = q_norm_ptr if group < groups else k_norm_ptr
+    norm_a = tl.load(norm_ptr + half)[None, :]
+    norm_b = tl.load(norm_ptr + D // 2 + half)[None, :]
+    cos = tl.load(rotary_ptr + position * D + half).to(tl.float32)[None, :]
+    sin = tl.load(rotary_ptr + position * D + D // 2 + half).to(tl.float32)[None, :]
     wait_for_predecessor(OVERLAP)
     source = qkv_ptr + (row * (heads + 2 * KV) + group * KV + head)[:, None] * D + half[None, :]
     first = tl.load(source)  # [KV, D / 2]
     second = tl.load(source + D // 2)
-    position = tl.load(positions_ptr + row)
-    slot = tl.load(slots_ptr + row // length)
-    place = ((slot * KV + head) * S + position)[:, None] * D + half[None, :]
     if group == groups + 1:
         tl.store(values_ptr + place, first)
         tl.store(values_ptr + place + D // 2, second)
     else:
         kind = first.dtype
-        norm_ptr = q_norm_ptr if group < groups else k_norm_ptr
         a, b = first.to(tl.float32), second.to(tl.float32)
         scale = tl.rsqrt((tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1)) / D + eps)[:, None]
-        a = ((a * scale).to(kind) * tl.load(norm_ptr + half)[None, :]).to(kind).to(tl.float32)
-        b = ((b * scale).to(kind) * tl.load(norm_ptr + D // 2 + half)[None, :]).to(kind).to(tl.float32)
-        cos = tl.load(rotary_ptr + position * D + half).to(tl.float32)[None, :]
-        sin = tl.load(rotary_ptr + position * D + D // 2 + half).to(tl.float32)[None, :]
+        a = ((a * scale).to(kind) * norm_a).to(kind).to(tl.float32)
+        b = ((b * scale).to(kind) * norm_b).to(kind).to(tl.float32)
         turned_a, turned_b = (a * cos - b * sin).to(kind), (b * cos + a * sin).to(kind)
         if group == groups:
             tl.store(keys_ptr + place, turned_a)
