@@ -3,7 +3,8 @@
     python benchmarks/engine_kernels.py --output benchmarks/results/engine-kernels-h100.json
 
 Needs a GPU. Inputs are random; errors are ‖out - reference‖ / ‖reference‖. Timings are replays of CUDA
-graphs over weights and caches that do not fit the L2 cache. The last line is one JSON document.
+graphs over weights and caches that do not fit the L2 cache. A comparison that a version of PyTorch cannot
+run leaves its error instead of a time. The last line is one JSON document.
 """
 
 import argparse
@@ -12,15 +13,19 @@ import statistics
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from benchmarks.engine import environment
+from benchmarks.engine import environment, random_network
+from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.networks import fused, plain
 from cosmos_triton.networks.kernels.linear import few_rows_linear
+from cosmos_triton.networks.kv_cache import KVCache
 from cosmos_triton.sampling import fused_nucleus, nucleus
 
 DIM, FFN, VOCABULARY = 4096, 14336, 64000  # of 4B
@@ -54,6 +59,14 @@ def microseconds(calls: Callable[[], object], count: int) -> float:
         end.synchronize()
         samples.append(start.elapsed_time(end) * 1e3 / count)
     return statistics.median(samples[1:])
+
+
+def microseconds_or_error(calls: Callable[[], object], count: int) -> float | str:
+    """`microseconds`, or why there are none."""
+    try:
+        return microseconds(calls, count)
+    except Exception as problem:  # whatever compilation of another's code may raise
+        return f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
 
 
 def check_linear() -> Iterator[tuple[str, float]]:
@@ -173,7 +186,8 @@ def time_linear() -> Iterator[dict[str, Any]]:
 
 
 def time_attention() -> Iterator[dict[str, Any]]:
-    """Decoding at the middle of a video; the library is PyTorch's flash attention over a slice."""
+    """Decoding at the middle of a video; libraries are PyTorch's flash attention over a slice, and its
+    compiled FlexAttention over the cache with a block mask."""
     for videos, window in ((1, 1), (1, 16), (1, 32), (1, 64), (4, 16), (8, 1), (16, 1), (16, 4), (32, 1)):
         keys = [randn(videos, KV_HEADS, SEQUENCE, WIDTH) for _ in range(3)]
         values = [randn(videos, KV_HEADS, SEQUENCE, WIDTH) for _ in range(3)]
@@ -187,15 +201,61 @@ def time_attention() -> Iterator[dict[str, Any]]:
             return F.scaled_dot_product_attention(query.transpose(1, 2), k, v, enable_gqa=True)  # noqa: B023
 
         bound = 4 * videos * KV_HEADS * (FILLED + window) * WIDTH / 1e3
-        sdpa = microseconds(library, 12)
-        yield {
+        row = {
             "what": "attention",
             "videos": videos,
             "window": window,
             "ours_us": ours,
-            "sdpa_us": sdpa,
+            "sdpa_us": microseconds(library, 12),
             "ours_gigabytes_per_second": bound / ours,
         }
+        if (videos, window) in ((1, 1), (1, 64), (16, 1)):
+            row["flex_us"] = microseconds_or_error(flex(query, turn), 12)
+        yield row
+
+
+def flex(query: Tensor, caches: Iterator[tuple[Tensor, Tensor]]) -> Callable[[], Tensor]:
+    """Compiled FlexAttention of query [B, L, heads, D] to the next cache's rows up to each token's own."""
+    length = query.shape[1]
+    mask = create_block_mask(
+        lambda b, h, q, kv: kv <= FILLED + q, None, None, length, SEQUENCE, device=query.device
+    )
+    compiled = torch.compile(flex_attention, dynamic=False)
+    return lambda: compiled(query.transpose(1, 2), *next(caches), block_mask=mask, enable_gqa=True)
+
+
+def library_attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Tensor) -> Tensor:
+    """`Operations.attend` for one sequence and one token at place FILLED."""
+    k, v = keys[:, :, : FILLED + 1], values[:, :, : FILLED + 1]
+    seen = F.scaled_dot_product_attention(query.transpose(1, 2), k, v, enable_gqa=True)
+    return seen.transpose(1, 2).flatten(2)
+
+
+def time_network() -> Iterator[dict[str, Any]]:
+    """A pass of 4B over one token, without sampling; the library is PyTorch's operations, compiled."""
+    architecture = AUTOREGRESSIVE["4B"]
+    network = random_network(architecture, "cuda")
+    cache = KVCache(architecture, 1, context_rows=0, dtype=torch.bfloat16, device="cuda")
+    cache.keys.normal_()
+    cache.values.normal_()
+    tokens = torch.zeros(1, 1, dtype=torch.int64, device="cuda")
+    positions, slots = torch.full_like(tokens, FILLED), tokens[0]
+
+    def step() -> Tensor:
+        return network.logits(network(tokens, positions, slots, cache))
+
+    ours = microseconds(step, 3)
+    library = SimpleNamespace(**{name: getattr(plain, name) for name in fused.__all__})
+    library.attend = library_attend
+    for module in network.modules():
+        if hasattr(module, "operations"):
+            module.operations = library  # type: ignore[assignment]
+    compiled = torch.compile(step, fullgraph=True)
+    yield {
+        "what": "network, one video",
+        "ours_us": ours,
+        "compiled_us": microseconds_or_error(compiled, 3),
+    }
 
 
 def time_rest() -> Iterator[dict[str, Any]]:
@@ -259,7 +319,7 @@ def main() -> None:
         result["read_gigabytes_per_second"] = read_speed()
         print(f"read {result['read_gigabytes_per_second']:.0f} GB/s")
         result["times"] = []
-        for job in (time_linear, time_attention, time_rest):
+        for job in (time_linear, time_attention, time_rest, time_network):
             for row in job():
                 result["times"].append(row)
                 print(
