@@ -114,6 +114,21 @@ def test_a_pack_takes_no_more_than_its_tensors_need() -> None:
     assert len(pack.pages) == pack.nbytes
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_pack_is_pinned_for_as_long_as_it_is_used() -> None:
+    tensors = {"a": torch.randn(1000, 1000), "b": torch.arange(5)}
+    for _ in range(20):  # each is likely to lie where the one before it did
+        pack = Pack.of(tensors)
+        assert pack.buffer.is_pinned()
+        views = pack.views(pack.buffer)
+        del pack
+        for name, tensor in tensors.items():
+            assert views[name].is_pinned()
+            assert torch.equal(views[name].to("cuda", non_blocking=True).cpu(), tensor)
+        del views
+
+
 @pytest.fixture
 def own_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The turns of this test are no one else's."""

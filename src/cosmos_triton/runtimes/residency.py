@@ -212,20 +212,20 @@ class OffloadedWeights:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self._module = module
         self._device = device
-        self._pack = Pack.of(_tensors(module))
-        self._absent = {name: torch.empty(0, dtype=t.dtype) for name, t in _tensors(module).items()}
-        _point(module, self._absent)
+        self._pack = Pack.of(tensors_of(module))
+        self._absent = {name: torch.empty(0, dtype=t.dtype) for name, t in tensors_of(module).items()}
+        point_to(module, self._absent)
 
     @contextmanager
     def present(self) -> Iterator[None]:
         """Copies the weights in, and drops them at the end."""
-        _point(self._module, self._pack.views(self._pack.buffer.to(self._device, non_blocking=True)))
+        point_to(self._module, self._pack.views(self._pack.buffer.to(self._device, non_blocking=True)))
         try:
             yield
         finally:
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
-            _point(self._module, self._absent)
+            point_to(self._module, self._absent)
             _empty_cache(self._device)
 
 
@@ -239,10 +239,10 @@ class StreamedWeights:
     """
 
     def __init__(self, module: nn.Module, blocks: Sequence[nn.Module], device: torch.device) -> None:
-        packs = [Pack.of(_tensors(block)) for block in blocks]
+        packs = [Pack.of(tensors_of(block)) for block in blocks]
         self._blocks = list(blocks)
         self._absent = [
-            {name: torch.empty(0, dtype=t.dtype) for name, t in _tensors(block).items()} for block in blocks
+            {name: torch.empty(0, dtype=t.dtype) for name, t in tensors_of(block).items()} for block in blocks
         ]
         self._drop()
         module.to(device)
@@ -262,11 +262,11 @@ class StreamedWeights:
             self._drop()
 
     def _taking(self, index: int) -> "Callable[..., None]":
-        return lambda block, *_: _point(block, self._stream.take(index))
+        return lambda block, *_: point_to(block, self._stream.take(index))
 
     def _drop(self) -> None:
         for block, absent in zip(self._blocks, self._absent, strict=True):
-            _point(block, absent)
+            point_to(block, absent)
 
 
 class Turn:
@@ -316,7 +316,7 @@ def turn(device: torch.device) -> Iterator[None]:
         mine.end()
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers, saved or not, by name."""
     return {
         **{name: parameter.data for name, parameter in module.named_parameters()},
@@ -324,8 +324,8 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _point(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Make the module's parameters and buffers refer to `tensors`."""
+def point_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make the module's parameters and buffers of these names refer to `tensors`."""
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)

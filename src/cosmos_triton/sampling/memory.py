@@ -8,7 +8,7 @@ from torch import Tensor
 from cosmos_triton.checkpoints.files import release
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
 from cosmos_triton.runtimes.address_range import AddressRange, reserve
-from cosmos_triton.runtimes.residency import Pack, Turn
+from cosmos_triton.runtimes.residency import Pack, Turn, point_to, tensors_of
 
 
 class Memory(Protocol):
@@ -55,11 +55,11 @@ class ResidentMemory:
 class OffloadedMemory:
     """Weights that wait in pinned host memory, and a cache that waits nowhere.
 
-    Both come to the same addresses each time, which CUDA graphs hold. What the allocator has given to graphs,
-    position tables and the state of sequences is small and stays.
+    Both come to the same addresses each time, which CUDA graphs hold. What the allocator has given to graphs
+    and to the state of sequences is small and stays.
 
     Args:
-        network: in host memory; its parameters are moved out of there one by one, and on to `device`.
+        network: best in host memory; its parameters and tables are taken from it and then lie on `device`.
         device: where it is to run.
     """
 
@@ -68,18 +68,18 @@ class OffloadedMemory:
     def __init__(self, network: AutoregressiveTransformer, device: torch.device) -> None:
         self.present = False
         self._device = device
-        self._pack = Pack.like({name: parameter.data for name, parameter in network.named_parameters()})
+        tensors = tensors_of(network)
+        self._pack = Pack.like(tensors)
         self._weights = reserve(self._pack.nbytes, device)
         self._cache: AddressRange | None = None
         self._turn: Turn | None = None
         waiting, running = self._pack.views(self._pack.buffer), self._pack.views(self._weights.buffer)
-        for name, parameter in network.named_parameters():
-            waiting[name].copy_(parameter.data)
-            release([parameter.data])  # pages of its file; it may also be the only owner of its memory:
-            parameter.data = running[name]
+        for name in list(tensors):  # one by one, so that the weights are in host memory once
+            tensor = tensors.pop(name)
+            waiting[name].copy_(tensor)
+            release([tensor])
+            point_to(network, {name: running[name]})
         self._pack.pin()
-        for name, table in network.named_buffers():
-            setattr(network, name, table.to(device))
 
     @property
     def to_come(self) -> int:
