@@ -49,7 +49,6 @@ class ExportGraph:
     Args:
         name: of the Triton model, and of the files.
         component: the published network it is made of.
-        load: the stage module with its weights in the given type.
         letters: further axis letters, from the component's architecture.
         inputs: in the order of the module's arguments.
         examples: one maker of example values per input.
@@ -65,7 +64,6 @@ class ExportGraph:
 
     name: str
     component: Callable[[CheckpointFolder], Component[Any]]
-    load: Callable[[CheckpointFolder, torch.dtype | None], nn.Module]
     letters: Callable[[Any], Sizes]
     inputs: tuple[GraphTensor, ...]
     examples: tuple[Example, ...]
@@ -74,6 +72,12 @@ class ExportGraph:
     tolerance: Tolerance
     plan_tolerance: Tolerance
     companions: tuple[str, ...] = ()
+
+    def load(self, folder: CheckpointFolder, dtype: torch.dtype | None) -> nn.Module:
+        """The stage's module with its weights in the given type."""
+        from cosmos_triton.networks.stage_modules import STAGE_MODULES
+
+        return STAGE_MODULES[self.name].load(folder, dtype)
 
     def files(self, folder: CheckpointFolder) -> tuple[Path, ...]:
         """Every file whose content the graph holds."""
@@ -166,55 +170,12 @@ def _prompt_rows(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return rows * _prompt_mask(shape, generator).unsqueeze(1)
 
 
-def _load_video_encoder(folder: CheckpointFolder, dtype: torch.dtype | None) -> nn.Module:
-    from cosmos_triton.networks.discrete_tokenizer import VideoEncoder, load_discrete_encoder
-
-    tokenizer = folder.discrete_tokenizer()
-    return VideoEncoder(load_discrete_encoder(tokenizer.architecture, tokenizer.tensors, dtype)).eval()
-
-
-def _load_video_decoder(folder: CheckpointFolder, dtype: torch.dtype | None) -> nn.Module:
-    from cosmos_triton.networks.discrete_tokenizer import VideoDecoder, load_discrete_decoder
-
-    tokenizer = folder.discrete_tokenizer()
-    return VideoDecoder(load_discrete_decoder(tokenizer.architecture, tokenizer.tensors, dtype)).eval()
-
-
-def _load_text_encoder(folder: CheckpointFolder, dtype: torch.dtype | None) -> nn.Module:
-    from cosmos_triton.networks.text_encoder import load_text_encoder
-
-    encoder = folder.text_encoder()
-    return load_text_encoder(encoder.architecture, encoder.tensors, dtype)
-
-
-def _load_diffusion_denoiser(folder: CheckpointFolder, dtype: torch.dtype | None) -> nn.Module:
-    from cosmos_triton.networks.diffusion_transformer import DiffusionDenoiser, load_diffusion_transformer
-
-    decoder = folder.diffusion_decoder()
-    return DiffusionDenoiser(load_diffusion_transformer(decoder.architecture, decoder.tensors, dtype)).eval()
-
-
-def _load_latent_decoder(folder: CheckpointFolder, dtype: torch.dtype | None) -> nn.Module:
-    from cosmos_triton.networks.continuous_tokenizer import (
-        LatentDecoder,
-        LatentStatistics,
-        load_continuous_decoder,
-    )
-
-    tokenizer = folder.continuous_tokenizer()
-    mean, std = folder.mean_std()
-    statistics = LatentStatistics(mean, std, tokenizer.architecture.latent_channels)
-    decoder = load_continuous_decoder(tokenizer.architecture, tokenizer.tensors, dtype)
-    return LatentDecoder(decoder, statistics).eval()
-
-
 GRAPHS: dict[str, ExportGraph] = {
     graph.name: graph
     for graph in (
         ExportGraph(
             name="video_encoder",
             component=CheckpointFolder.discrete_tokenizer,
-            load=_load_video_encoder,
             letters=lambda architecture: {},
             inputs=(GraphTensor("frames", (3, CONTEXT_FRAMES, "H", "W"), torch.float32),),
             examples=(_pixels,),
@@ -226,7 +187,6 @@ GRAPHS: dict[str, ExportGraph] = {
         ExportGraph(
             name="video_decoder",
             component=CheckpointFolder.discrete_tokenizer,
-            load=_load_video_decoder,
             letters=lambda architecture: {},
             inputs=(GraphTensor("tokens", ("T", "h", "w"), torch.int32),),
             examples=(_ids_below(_TOKENS),),
@@ -238,7 +198,6 @@ GRAPHS: dict[str, ExportGraph] = {
         ExportGraph(
             name="text_encoder",
             component=CheckpointFolder.text_encoder,
-            load=_load_text_encoder,
             letters=lambda architecture: {"L": architecture.max_tokens, "C": architecture.dim},
             inputs=(
                 GraphTensor("input_ids", ("L",), torch.int32),
@@ -253,7 +212,6 @@ GRAPHS: dict[str, ExportGraph] = {
         ExportGraph(
             name="diffusion_denoiser",
             component=CheckpointFolder.diffusion_decoder,
-            load=_load_diffusion_denoiser,
             letters=lambda architecture: {
                 "V": architecture.window,
                 "Z": architecture.latent_channels,
@@ -274,7 +232,6 @@ GRAPHS: dict[str, ExportGraph] = {
         ExportGraph(
             name="latent_decoder",
             component=CheckpointFolder.continuous_tokenizer,
-            load=_load_latent_decoder,
             letters=lambda architecture: {"Z": architecture.latent_channels},
             inputs=(GraphTensor("latents", ("Z", "T", "y", "x"), torch.float32),),
             examples=(_unit_normal,),

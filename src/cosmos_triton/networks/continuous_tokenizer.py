@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from cosmos_triton.architectures import TokenizerArchitecture
 from cosmos_triton.errors import CheckpointError
 from cosmos_triton.networks import video_autoencoder as autoencoder
-from cosmos_triton.networks.loading import load, without
 
 
 class LatentStatistics(nn.Module):
@@ -95,34 +94,12 @@ class LatentDecoder(nn.Module):
 def load_continuous_encoder(
     architecture: TokenizerArchitecture, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> ContinuousEncoder:
-    """The encoder with its weights.
-
-    Args:
-        architecture: what to build.
-        tensors: the tokenizer's tensors under published names, without buffers. Those of the
-            decoder are left aside; any other name that does not fit is an error.
-        dtype: type of the weights; None keeps the checkpoint's.
-
-    Raises:
-        CheckpointError: a tensor is missing, unexpected or of another shape.
-    """
-    return load(
-        lambda: ContinuousEncoder(architecture),
-        without(tensors, autoencoder.DECODER_PREFIXES),
-        autoencoder.renames(architecture),
-        what=f"{architecture.name} encoder",
-        dtype=dtype,
-    )
+    """The encoder with its weights; see `video_autoencoder.load_half`."""
+    return autoencoder.load_half(ContinuousEncoder, "encoder", architecture, tensors, dtype)
 
 
 def load_continuous_decoder(
     architecture: TokenizerArchitecture, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> ContinuousDecoder:
-    """The decoder with its weights; arguments and errors as `load_continuous_encoder`."""
-    return load(
-        lambda: ContinuousDecoder(architecture),
-        without(tensors, autoencoder.ENCODER_PREFIXES),
-        autoencoder.renames(architecture),
-        what=f"{architecture.name} decoder",
-        dtype=dtype,
-    )
+    """The decoder with its weights; see `video_autoencoder.load_half`."""
+    return autoencoder.load_half(ContinuousDecoder, "decoder", architecture, tensors, dtype)

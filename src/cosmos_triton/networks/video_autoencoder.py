@@ -7,6 +7,9 @@ frames; and the convolutions by ones that pad in the convolution itself and only
 something to pad, which takes two thirds of the nodes out of the graph.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
     CosmosCausalAttention,
@@ -19,10 +22,9 @@ from torch import Tensor, nn
 from cosmos_triton.architectures import TokenizerArchitecture
 from cosmos_triton.networks.attention import scaled_attention
 from cosmos_triton.networks.haar import HaarPatcher, HaarUnpatcher
-from cosmos_triton.networks.loading import Renames
+from cosmos_triton.networks.loading import Module, Renames, load, without
 
-ENCODER_PREFIXES = ("encoder.", "quant_conv.")
-DECODER_PREFIXES = ("decoder.", "post_quant_conv.")
+_PREFIXES = {"encoder": ("encoder.", "quant_conv."), "decoder": ("decoder.", "post_quant_conv.")}
 
 
 class CausalConv3d(nn.Conv3d):
@@ -101,12 +103,7 @@ def build_encoder(architecture: TokenizerArchitecture) -> CosmosEncoder3d:
     encoder = CosmosEncoder3d(
         out_channels=architecture.z_channels,
         block_out_channels=tuple(widths),
-        num_resnet_blocks=architecture.residual_blocks,
-        attention_resolutions=architecture.attention_resolutions,
-        resolution=architecture.resolution,
-        patch_size=architecture.patch_size,
-        spatial_compression_ratio=architecture.spatial_compression,
-        temporal_compression_ratio=architecture.temporal_compression,
+        **_structure(architecture),
     )
     encoder.patch_embed = HaarPatcher(architecture.patch_size)  # type: ignore[assignment]
     _simplify(encoder)
@@ -119,12 +116,7 @@ def build_decoder(architecture: TokenizerArchitecture) -> CosmosDecoder3d:
     decoder = CosmosDecoder3d(
         in_channels=architecture.z_channels,
         block_out_channels=tuple(widths),
-        num_resnet_blocks=architecture.residual_blocks,
-        attention_resolutions=architecture.attention_resolutions,
-        resolution=architecture.resolution,
-        patch_size=architecture.patch_size,
-        spatial_compression_ratio=architecture.spatial_compression,
-        temporal_compression_ratio=architecture.temporal_compression,
+        **_structure(architecture),
     )
     decoder.unpatch_embed = HaarUnpatcher(architecture.patch_size)  # type: ignore[assignment]
     _simplify(decoder)
@@ -154,6 +146,36 @@ def renames(architecture: TokenizerArchitecture) -> Renames:
     )
 
 
+def load_half(
+    network: Callable[[TokenizerArchitecture], Module],
+    half: Literal["encoder", "decoder"],
+    architecture: TokenizerArchitecture,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype | None,
+) -> Module:
+    """One half of a tokenizer with its weights.
+
+    Args:
+        network: builds it.
+        half: which one it is.
+        architecture: what to build.
+        tensors: the tokenizer's tensors under published names, without buffers. Those of the
+            other half are left aside; any other name that does not fit is an error.
+        dtype: type of the weights; None keeps the checkpoint's.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected or of another shape.
+    """
+    other = _PREFIXES["decoder" if half == "encoder" else "encoder"]
+    return load(
+        lambda: network(architecture),
+        without(tensors, other),
+        renames(architecture),
+        what=f"{architecture.name} {half}",
+        dtype=dtype,
+    )
+
+
 def to_uint8(video: Tensor) -> Tensor:
     """Pixels as they are written to a file.
 
@@ -167,6 +189,18 @@ def to_uint8(video: Tensor) -> Tensor:
     # floor() makes the truncation explicit, so that no backend's cast can round; the cast comes last,
     # because TensorRT has uint8 at a graph's border only.
     return levels.floor().permute(1, 2, 3, 0).to(torch.uint8)
+
+
+def _structure(architecture: TokenizerArchitecture) -> dict[str, Any]:
+    """What diffusers' encoder and decoder are both told."""
+    return {
+        "num_resnet_blocks": architecture.residual_blocks,
+        "attention_resolutions": architecture.attention_resolutions,
+        "resolution": architecture.resolution,
+        "patch_size": architecture.patch_size,
+        "spatial_compression_ratio": architecture.spatial_compression,
+        "temporal_compression_ratio": architecture.temporal_compression,
+    }
 
 
 def _level_widths(architecture: TokenizerArchitecture) -> list[int]:
