@@ -76,6 +76,28 @@ def test_leaving_out_the_unconditional_cross_attention_changes_nothing(tensors, 
     assert relative(found[0], expected[1]) > 0.1  # the rows are not the same row
 
 
+@pytest.mark.parametrize("chunks", [2, 5])
+@pytest.mark.parametrize("precision", ["exact", "fp8"])
+def test_chunks_change_nothing(tensors, video, chunks: int, precision: str) -> None:
+    noise, tokens, text = video
+    whole, parts = fast(tensors, precision=precision), fast(tensors, precision=precision, chunks=chunks)
+    with whole.present(), parts.present():
+        expected = whole(noise, 0.3, whole.condition(tokens, text))
+        found = parts(noise, 0.3, parts.condition(tokens, text))
+    assert relative(found, expected) < 1e-6  # and not equality: a product may sum in another order
+
+
+def test_a_step_writes_to_nothing_it_was_given(tensors, video) -> None:
+    noise, tokens, text = video
+    denoiser = fast(tensors, chunks=2)
+    before = noise.clone()
+    with denoiser.present():
+        conditioning = denoiser.condition(tokens, text)
+        first = denoiser(noise, 0.3, conditioning)
+        assert torch.equal(denoiser(noise, 0.3, conditioning), first)
+    assert torch.equal(noise, before)
+
+
 def test_float8_layers_come_close(tensors, video) -> None:
     noise, tokens, text = video
     exact, rounded = fast(tensors), fast(tensors, precision="fp8", offload=True)
