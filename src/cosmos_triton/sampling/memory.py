@@ -8,6 +8,7 @@ from torch import Tensor
 from cosmos_triton.checkpoints.files import release
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
 from cosmos_triton.runtimes.address_range import AddressRange, reserve
+from cosmos_triton.runtimes.pytorch import release_memory
 from cosmos_triton.runtimes.residency import Pack, Turn, point_to, tensors_of
 
 
@@ -49,7 +50,8 @@ class ResidentMemory:
         return True
 
     def leave(self) -> None:
-        """It stays."""
+        """Weights and cache stay; the room of prompts' activations goes back to the card."""
+        release_memory(self._device)
 
 
 class OffloadedMemory:
@@ -112,8 +114,7 @@ class OffloadedMemory:
         try:
             for memory in self._ranges():
                 memory.drop()
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()  # a prompt's activations
+            release_memory(self._device)
         finally:
             self.present = False
             self._turn.end()

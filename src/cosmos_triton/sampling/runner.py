@@ -121,7 +121,6 @@ class Runner:
                 self.decode(tuple(range(videos)))  # the first replay of a graph takes it to the device
         self.tokens(0, 0, 1)
         torch.cuda.synchronize(self.device)
-        torch.cuda.empty_cache()  # for the other stages; prompts get it back within milliseconds
 
     def _warm_up_prompt(self, latents: int) -> None:
         a = self.architecture
