@@ -1,10 +1,11 @@
-"""A small T5 tokenizer of our own, so that a random checkpoint folder is complete without a download."""
+"""T5's tokenizer: reading the published one, and writing a small one of our own for random folders."""
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2, as in the published tokenizer
@@ -60,6 +61,26 @@ _PLACES = (
     "at a crossing",
     "while the lights flicker",
 )
+
+
+def load_text_tokenizer(directory: Path, max_tokens: int) -> Callable[[str], list[int]]:
+    """How a prompt becomes ids: at most `max_tokens`, `</s>` the last of them.
+
+    `tokenizer.json` is taken as it stands, as the reference's transformers 4 took it: transformers 5 makes
+    T5's tokenizer anew from the vocabulary, and of the file's normalisers keeps SentencePiece's table alone.
+
+    Args:
+        directory: holds `tokenizer.json` or `spiece.model`.
+        max_tokens: at least 1.
+    """
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        pieces = SentencePieceProcessor(model_file=str(directory / "spiece.model"))
+        return lambda prompt: [*pieces.encode(prompt)[: max_tokens - 1], pieces.eos_id()]
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_padding()
+    return lambda prompt: tokenizer.encode(prompt).ids
 
 
 def write_text_tokenizer(directory: Path, max_tokens: int) -> None:
