@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-not-found, no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="import, no-untyped-def, untyped-decorator"
 """The steps of a decode pass as kernels: one before the network, three behind it."""
 
 import torch
@@ -82,7 +82,8 @@ def _settle(
         guess = tl.load(drawn_ptr + b * W + W - 1) + lane * 0
     else:
         guess = tl.load(row + tl.maximum(ahead - back, 0), mask=inside, other=0)
-    tl.store(row + ahead, guess, mask=inside & (W > 1))
+    if W > 1:
+        tl.store(row + ahead, guess, mask=inside)
     tl.store(positions_ptr + slot, tl.minimum(known + wrong + 1, last))
 
 
