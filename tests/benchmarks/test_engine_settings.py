@@ -9,8 +9,8 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # as in the kernels' own tests; read on import
 pytest.importorskip("triton", reason="the Triton compiler is not installed")
 
-from benchmarks.engine_settings import CASES, FIELDS, MATRICES, SETTINGS, best, changed  # noqa: E402
-from cosmos_triton.networks.kernels import attention, linear  # noqa: E402
+from benchmarks.engine_settings import CASES, FIELDS, MATRICES, SETTINGS, best, changed
+from cosmos_triton.networks.kernels import attention, linear
 
 TRIED = [
     (case, kernel, setting)

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-not-found, no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="import, no-untyped-def, untyped-decorator"
 """The sampler of `nucleus` as two kernels, for GPUs: nothing is sorted and nothing waits for the host.
 
 The first scores every token, many programs a row; the second, one program a row, takes the best noisy

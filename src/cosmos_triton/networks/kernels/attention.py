@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-not-found, no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="import, no-untyped-def, untyped-decorator"
 """Grouped-query attention over the filled part of the cache, split along the sequence.
 
 All query heads that share a kv head, of up to 32 tokens, form one tile, so keys and values are read

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-not-found, no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="import, no-untyped-def, untyped-decorator"
 """silu(a) * b of the halves of a row, for prompts; with few rows it is part of the product itself."""
 
 import torch

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-not-found, no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="import, no-untyped-def, untyped-decorator"
 """Matrix products of a few rows with large weights: as fast as the weights can be read.
 
 At up to 64 rows a product costs what reading its weights costs. The weights are the left operand of the

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-not-found, no-untyped-def, untyped-decorator"
+# mypy: disable-error-code="import, no-untyped-def, untyped-decorator"
 """Programmatic dependent launch (Hopper and later): a kernel may start while the one before it ends.
 
 A kernel launched so must wait for its predecessor before it reads what that wrote; until then it can
