@@ -305,6 +305,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    jobs = {"linear": time_linear, "attention": time_attention, "rest": time_rest, "network": time_network}
+    parser.add_argument("--times", nargs="*", choices=jobs, default=list(jobs), help="what is timed")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -319,8 +321,8 @@ def main() -> None:
         result["read_gigabytes_per_second"] = read_speed()
         print(f"read {result['read_gigabytes_per_second']:.0f} GB/s")
         result["times"] = []
-        for job in (time_linear, time_attention, time_rest, time_network):
-            for row in job():
+        for name in options.times:
+            for row in jobs[name]():
                 result["times"].append(row)
                 print(
                     "  ".join(f"{k} {v:.1f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
