@@ -1,6 +1,8 @@
 """The stages' networks alone, in this process: seconds, memory, and the error of what is not exact.
 
     python -m benchmarks.networks --size full --output benchmarks/results/networks_h100.json
+    python -m benchmarks.networks --size full --networks chunks    # memory and time of one diffusion step
+    python -m benchmarks.networks --size full --networks host      # the stages beside the GPU
 
 Weights are random with the published shapes; they cost what real ones cost. Errors between settings
 are those of random weights.
@@ -18,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +35,8 @@ from cosmos_triton.architectures import (
 )
 from cosmos_triton.checkpoints import published
 from cosmos_triton.geometry import CONTEXT_FRAMES, VideoGeometry
+from cosmos_triton.guardrails import GuardrailSettings, load_video_guardrail
+from cosmos_triton.media import encode_mp4, synthetic_clip
 from cosmos_triton.networks.continuous_tokenizer import (
     LatentDecoder,
     LatentStatistics,
@@ -109,6 +114,12 @@ class Machine:
         self.synchronize()
         return round(torch.cuda.max_memory_allocated(self.device) / 1e9, 2)
 
+    def reserved_gb(self) -> float | None:
+        """The most that PyTorch's allocator took from the card since the last `peak_gb` began."""
+        if self.device.type != "cuda":
+            return None
+        return round(torch.cuda.max_memory_reserved(self.device) / 1e9, 2)
+
 
 def random_tensors(shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> dict[str, Tensor]:
     """Published shapes with values that keep signals in range: linear maps preserve variance."""
@@ -185,10 +196,10 @@ def diffusion(
     result: dict[str, Any] = {"plain_eager": plain_step(architecture, tensors, inputs, machine)}
     latents: dict[str, Tensor] = {}
     cases: dict[str, dict[str, Any]] = {
-        "exact": {"window": 8},
-        "exact_offload": {"window": 8, "offload": True},
+        "exact": {"window": 8, "chunks": 4},
+        "exact_offload": {"window": 8, "offload": True, "chunks": 4},
         "exact_5_frames": {"window": 5},
-        "fp8": {"window": 8, "precision": "fp8"},
+        "fp8": {"window": 8, "precision": "fp8", "chunks": 4},
         "fast": {"window": 5, "precision": "fp8"},
         "fast_offload": {"window": 5, "precision": "fp8", "offload": True},
     }
@@ -237,6 +248,7 @@ def fast_case(
     window: int,
     precision: Any = "exact",
     offload: bool = False,
+    chunks: int = 1,
     kernels: Path | None = None,
 ) -> tuple[dict[str, Any], Tensor]:
     """Times of one setting, and the latents of a whole run on the host."""
@@ -249,6 +261,7 @@ def fast_case(
         precision=precision,
         offload=offload,
         compiled=machine.device.type == "cuda",
+        chunks=chunks,
     )
     settings = DiffusionSettings(window=window)
     denoiser.prepare(timesteps(settings))
@@ -276,6 +289,7 @@ def fast_case(
         "load_s": round(loaded - began, 2),
         "warm_up_s": round(warm_up_s, 2),
         "peak_gb": peak_gb,
+        "reserved_gb": machine.reserved_gb(),
     }
     return result, latents[0][:, : inputs.tokens.shape[0]].cpu()
 
@@ -309,6 +323,59 @@ def one_step(
                 )
             )
         return first, step_s
+
+
+def steps_in_chunks(
+    architecture: DiffusionDecoderArchitecture, geometry: VideoGeometry, machine: Machine, repeats: int
+) -> dict[str, Any]:
+    """One exact step with what follows attention in 1, 2 and 4 chunks: seconds, memory, difference."""
+    shapes = published.diffusion_decoder_shapes(architecture)
+    tensors = {name: tensor.cpu() for name, tensor in random_tensors(shapes, machine.device).items()}
+    inputs = DiffusionInputs.random(geometry, architecture.text_dim, machine.device)
+    moment = timesteps(DiffusionSettings())[5]
+    result: dict[str, Any] = {}
+    predictions: dict[int, Tensor] = {}
+    for count in (1, 2, 4):
+        denoiser = FastDenoiser(
+            architecture,
+            tensors,
+            device=machine.device,
+            dtype=machine.dtype,
+            compiled=machine.device.type == "cuda",
+            chunks=count,
+        )
+        with denoiser.present():
+            video = denoiser.condition(reflect_to_window(inputs.tokens, 8), inputs.text)
+            step = partial(denoiser, inputs.noise, moment, video)
+            predictions[count] = step().cpu()
+            result[str(count)] = {
+                "step_s": round(machine.seconds(step, repeats), 4),
+                "peak_gb": machine.peak_gb(step),
+                "reserved_gb": machine.reserved_gb(),
+                "relative_error": _relative_error(predictions[count], predictions[1]),
+            }
+        _say(f"exact step, {count} chunks: {result[str(count)]}")
+        del denoiser, video, step  # before the next one's weights arrive
+    return result
+
+
+def host_stages(geometry: VideoGeometry, repeats: int) -> dict[str, Any]:
+    """The built-in face blur and the MP4 encoder: seconds of a drawn clip, and of noise, their worst case."""
+    shape = (geometry.frames, geometry.height, geometry.width, 3)
+    clips = {
+        "clip": synthetic_clip(*shape[:3]),
+        "noise": np.random.default_rng(0).integers(0, 256, shape, np.uint8),
+    }
+    guardrail = load_video_guardrail(GuardrailSettings("built-in"))
+    machine = Machine(torch.device("cpu"))
+    result: dict[str, Any] = {}
+    for name, frames in clips.items():
+        result[name] = {
+            "video_guardrail_s": round(machine.seconds(partial(guardrail.apply, frames), repeats), 3),
+            "media_encoder_s": round(machine.seconds(partial(encode_mp4, frames), repeats), 3),
+        }
+        _say(f"host, {name}: {result[name]}")
+    return result
 
 
 def _relative_error(value: Tensor, reference: Tensor) -> float:
@@ -377,7 +444,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", choices=sorted(SIZES), default="tiny", help="default %(default)s")
     parser.add_argument(
-        "--networks", default="tokenizers,text,diffusion", help="comma-separated (default %(default)s)"
+        "--networks",
+        default="tokenizers,text,diffusion",
+        help="comma-separated, of these and chunks, host (default %(default)s)",
     )
     parser.add_argument("--repeats", type=int, default=3, help="default %(default)s")
     parser.add_argument("--kernels", type=Path, help="folder for a table of GPU kernels per setting")
@@ -399,6 +468,12 @@ def main() -> int:
         result["diffusion"] = diffusion(
             architecture, size.geometry, machine, arguments.repeats, arguments.kernels
         )
+    if "chunks" in chosen:
+        result["chunks"] = steps_in_chunks(
+            DIFFUSION_DECODERS[size.diffusion], size.geometry, machine, arguments.repeats
+        )
+    if "host" in chosen:
+        result["host"] = host_stages(size.geometry, arguments.repeats)
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
