@@ -3,7 +3,7 @@
 
 A kernel launched so must wait for its predecessor before it reads what that wrote; until then it can
 fetch what is older. Every kernel here waits, on every path, so that an order of kernels stays an order.
-What the kernels read before they wait (weights, places, slots, filled cache rows) was there before the
+What the kernels read before they wait (weights, places, slots, sampling parameters) was there before the
 first of them was launched: any kernel without this attribute, such as PyTorch's own, is a barrier.
 """
 
