@@ -76,6 +76,26 @@ def test_transformers_loads_the_text_encoder_and_its_tokenizer(
     assert 0.3 < hidden.std() < 3
 
 
+def test_a_large_tensor_is_cut_from_one_block_and_no_two_rows_are_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "_LARGE", 1 << 16)
+    monkeypatch.setattr(random, "_BLOCK", 16381)
+    random._block.cache_clear()
+    try:
+        make = random._maker(0, tmp_path, lambda name, shape: (2.0, 0.5))
+        tensor = make("wide", (2048, 64))
+        assert torch.equal(tensor, make("wide", (2048, 64)))
+        assert not torch.equal(tensor, make("other", (2048, 64)))
+    finally:
+        random._block.cache_clear()
+    assert len(tensor.unique(dim=0)) == 2048
+    assert tensor.float().mean() == pytest.approx(2.0, abs=0.02)
+    assert tensor.float().std() == pytest.approx(0.5, rel=0.02)
+    neighbours = torch.corrcoef(tensor.float())
+    assert (neighbours - torch.eye(2048)).abs().max() < 0.8
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_size_has_what_its_models_need(size: str) -> None:
     parts = [part.directory for part in random._parts(SIZES[size], ("autoregressive", "text-encoder"))]

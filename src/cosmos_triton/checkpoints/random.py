@@ -1,8 +1,9 @@
 """A complete checkpoint folder in the published layout with seeded random weights.
 
 For demos, tests and benchmarks. Weights are scaled so that signals neither vanish nor explode on their
-way through the networks; a tensor depends on the seed, its directory and its name only. Everything is
-streamed to disk: one tensor is in memory at a time (the tokenizers' archives, 0.2 GB, are written whole).
+way through the networks; a tensor depends on the seed, its directory and its name only. Large directories
+are written side by side, and streamed to disk: of each, one tensor is in memory at a time (the tokenizers'
+archives, 0.2 GB, are written whole).
 """
 
 import hashlib
@@ -12,9 +13,10 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -50,6 +52,11 @@ _CONTEXT_ROWS = 12  # rows of the stored text context that a prompt of its lengt
 _HAAR_BANDS = 8  # of one Haar step over time, height and width
 _CELL_MEAN, _CELL_DETAIL, _PIXEL_DETAIL = 0.75, 0.15, 0.03  # gains; without them pixels spread over ±15
 _SEED_BYTES = 7  # of a digest; PyTorch's seeds are below 2**63
+# PyTorch draws 0.1 billion normal numbers a second, on one core. Tensors of at least _LARGE numbers are cut
+# from one block of them that repeats without end. Its length is a prime, so that no two rows of a matrix
+# begin at the same place.
+_LARGE = 1 << 22
+_BLOCK = 15_485_863
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ def init_random(
     """Writes the components `only` of `size` (a key of SIZES) below `directory`, over what is there.
 
     Args:
-        on_directory: called before each directory with the bytes that its weights will take.
+        on_directory: called for each directory with the bytes that its weights will take.
 
     Raises:
         CheckpointError: the disk has no room, or a file cannot be written.
@@ -98,11 +105,18 @@ def init_random(
             raise CheckpointError(
                 f"{needed / 1e9:.1f} GB are to be written but {directory} has {free / 1e9:.1f} GB free"
             )
-        for part in parts:
-            place = directory / part.directory
-            on_directory(place, part.size)
-            place.mkdir(parents=True, exist_ok=True)
-            part.write(place, seed)
+        with ThreadPoolExecutor() as pool:
+            writing = []
+            for part in parts:
+                place = directory / part.directory
+                on_directory(place, part.size)
+                place.mkdir(parents=True, exist_ok=True)
+                if part.streamed:
+                    writing.append(pool.submit(part.write, place, seed))
+                else:
+                    part.write(place, seed)
+            for written in writing:
+                written.result()
     except OSError as error:
         raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from error
 
@@ -112,6 +126,7 @@ class _Part:
     directory: str
     size: int  # bytes of its weights
     write: Callable[[Path, int], None]  # directory, seed
+    streamed: bool = True  # by a thread of its own; TorchScript numbers its classes in the order of writing
 
 
 def _parts(size: Size, only: Sequence[str]) -> Iterator[_Part]:
@@ -122,14 +137,6 @@ def _parts(size: Size, only: Sequence[str]) -> Iterator[_Part]:
             count = parameters(published.autoregressive_shapes(transformer).values())
             place = PREDICT1.autoregressive_directory(model)
             yield _Part(place, 2 * count, partial(write_autoregressive, transformer))
-    if "tokenizers" in only:
-        for tokenizer, place in (
-            (DISCRETE_TOKENIZERS[f"{prefix}DV8x16x16"], PREDICT1.discrete_tokenizer),
-            (CONTINUOUS_TOKENIZERS[f"{prefix}CV8x8x8"], PREDICT1.continuous_tokenizer),
-        ):
-            count = parameters(published.tokenizer_shapes(tokenizer).values())
-            codebook = 4 * 3 * tokenizer.codebook_size * len(tokenizer.fsq_levels or ())
-            yield _Part(place, 2 * 2 * count + codebook, partial(write_tokenizer, tokenizer))
     if "diffusion-decoder" in only:
         decoder = DIFFUSION_DECODERS[size.diffusion_decoder]
         count = parameters(published.diffusion_decoder_shapes(decoder).values())
@@ -139,6 +146,14 @@ def _parts(size: Size, only: Sequence[str]) -> Iterator[_Part]:
         shapes, dtype = _text_tensors(text, whole=size.whole_text)
         count = parameters(shapes.values()) * dtype.itemsize
         yield _Part(PREDICT1.text_encoder, count, partial(write_text_encoder, text, whole=size.whole_text))
+    if "tokenizers" in only:
+        for tokenizer, place in (
+            (DISCRETE_TOKENIZERS[f"{prefix}DV8x16x16"], PREDICT1.discrete_tokenizer),
+            (CONTINUOUS_TOKENIZERS[f"{prefix}CV8x8x8"], PREDICT1.continuous_tokenizer),
+        ):
+            count = parameters(published.tokenizer_shapes(tokenizer).values())
+            codebook = 4 * 3 * tokenizer.codebook_size * len(tokenizer.fsq_levels or ())
+            yield _Part(place, 2 * 2 * count + codebook, partial(write_tokenizer, tokenizer), streamed=False)
 
 
 def write_autoregressive(arch: AutoregressiveArchitecture, directory: Path, seed: int) -> None:
@@ -267,11 +282,33 @@ Make = Callable[[str, Shape], Tensor]
 def _maker(seed: int, directory: Path, spread: Spread) -> Make:
     def make(name: str, shape: Shape) -> Tensor:
         digest = hashlib.sha256(f"{seed} {directory.name} {name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:_SEED_BYTES]))
+        number = int.from_bytes(digest[:_SEED_BYTES])
         mean, deviation = spread(name, shape)
-        return torch.empty(shape, dtype=torch.bfloat16).normal_(mean, deviation, generator=generator)
+        if math.prod(shape) >= _LARGE:
+            return _cut(_block(seed), number % _BLOCK, shape).mul_(deviation).add_(mean)
+        return _normal(shape, number, mean, deviation)
 
     return make
+
+
+def _normal(shape: Shape, seed: int, mean: float = 0.0, deviation: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.empty(shape, dtype=torch.bfloat16).normal_(mean, deviation, generator=generator)
+
+
+@lru_cache(maxsize=1)
+def _block(seed: int) -> Tensor:
+    return _normal((_BLOCK,), seed)
+
+
+def _cut(block: Tensor, start: int, shape: Shape) -> Tensor:
+    """Numbers of `block`, repeated without end, from `start` on."""
+    filled, values = 0, torch.empty(math.prod(shape), dtype=block.dtype)
+    while filled < len(values):
+        piece = block[start : start + len(values) - filled]
+        values[filled : filled + len(piece)] = piece
+        filled, start = filled + len(piece), 0
+    return values.reshape(shape)
 
 
 def _calm(make: Make) -> Make:
