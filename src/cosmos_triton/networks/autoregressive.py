@@ -73,13 +73,12 @@ class CrossAttention(nn.Module):
         cache.context_keys[slot] = plain.rms_norm(kv[:, 0], self.k_norm, _QK_NORM_EPS).transpose(0, 1)
         cache.context_values[slot] = kv[:, 1].transpose(0, 1)
 
-    def forward(self, x: Tensor, slots: Tensor, cache: LayerCache) -> Tensor:
-        """[B, L, dim] → [B, L, dim]: every token sees the whole context, unrotated."""
+    def forward(self, x: Tensor, last: Tensor, slots: Tensor, cache: LayerCache) -> Tensor:
+        """[B, L, dim] → [B, L, dim]: tokens see context rows up to `last` [B, L], unrotated."""
         assert cache.context_keys is not None
         assert cache.context_values is not None
         query = self.operations.linear(x, self.wq).view(*x.shape[:2], -1, self.q_norm.shape[0])
         _, query = self.operations.add_norm(query, (), self.q_norm, _QK_NORM_EPS)
-        last = torch.full_like(x[..., 0], cache.context_keys.shape[2] - 1, dtype=torch.int64)  # [B, L]
         seen = self.operations.attend(query, cache.context_keys, cache.context_values, last, slots)
         return self.operations.linear(seen, self.wo)
 
@@ -123,6 +122,7 @@ class Layer(nn.Module):
         positions: Tensor,
         slots: Tensor,
         rotary: Tensor,
+        context_last: Tensor | None,
         cache: LayerCache,
     ) -> tuple[Tensor, Tensor]:
         """residual and each update [B, L, dim] → the same after the layer."""
@@ -131,7 +131,7 @@ class Layer(nn.Module):
         update = self.attention(x, positions, slots, rotary, cache)
         if self.cross_attention is not None and self.cross_attention_norm is not None:
             residual, x = add_norm(residual, (update,), self.cross_attention_norm, self.eps)
-            update = self.cross_attention(x, slots, cache)
+            update = self.cross_attention(x, context_last, slots, cache)
         residual, x = add_norm(residual, (update,), self.ffn_norm, self.eps)
         return residual, self.feed_forward(x)
 
@@ -173,10 +173,13 @@ class AutoregressiveTransformer(nn.Module):
         """
         residual = self.embedding[tokens]
         place = () if self.absolute is None else (self.absolute[positions],)
+        # Every token sees the whole text. Made once and here: kernels read it ahead of their predecessor.
+        texts = cache.context_keys
+        context_last = None if texts is None else torch.full_like(positions, texts.shape[3] - 1)
         updates: tuple[Tensor, ...] = ()
         for index, layer in enumerate(self.layers):
             residual, update = layer(
-                residual, updates + place, positions, slots, self.rotary, cache.layer(index)
+                residual, updates + place, positions, slots, self.rotary, context_last, cache.layer(index)
             )
             updates = (update,)
         return self.operations.add_norm(residual, updates, self.norm, self.architecture.norm_eps)[1]

@@ -280,7 +280,7 @@ class Turn:
     """
 
     def __init__(self, device: torch.device) -> None:
-        name = f"cosmos-triton-{os.getuid()}-{device.type}{device.index or 0}.turn"
+        name = f"cosmos-triton-{os.getuid()}-{_identity(device)}.turn"
         self._file = os.open(Path(tempfile.gettempdir()) / name, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # while a number is drawn
         self._number = int.from_bytes(os.pread(self._file, 8, 0), "little") + 1
@@ -303,6 +303,13 @@ class Turn:
     def _lock(self, command: int, kind: int, start: int, length: int) -> None:
         # Locks of the open file: of the process, as lockf's are, they would not part two threads.
         fcntl.fcntl(self._file, command, struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0))
+
+
+def _identity(device: torch.device) -> str:
+    """Of the device itself: two servers may call different cards cuda:0."""
+    if device.type != "cuda":
+        return device.type
+    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 @contextmanager
