@@ -1,6 +1,7 @@
 """`python -m export`: the networks of a checkpoint folder as files that Triton runs."""
 
 import argparse
+import atexit
 import multiprocessing
 import os
 import re
@@ -68,7 +69,10 @@ def _outcomes(
     job = replace(job, threads=max(1, (os.cpu_count() or 1) // workers))
     fresh = 1 if job.repository else None  # a plan's memory goes back when its process ends
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=fresh) as pool:
+    # A worker ends without taking its interpreter apart, which takes seconds: its files are closed by then.
+    with ProcessPoolExecutor(
+        workers, spawn, initializer=atexit.register, initargs=(os._exit, 0), max_tasks_per_child=fresh
+    ) as pool:
         pending = {pool.submit(run, name, job): name for name in networks}
         for future in as_completed(pending):
             try:

@@ -68,14 +68,11 @@ class Exported:
 
 
 def run(network: str, job: ExportJob) -> Exported:
-    """Export one network; for a process that has yet to import torch."""
-    # Imports and tracing make millions of objects that stay: looking for garbage among them takes a
-    # quarter of the time, and finds next to nothing.
+    """Export one network; for a process that does nothing else, and has yet to import torch."""
+    # Imports and tracing make millions of objects that stay: looking for garbage among them takes time and
+    # finds next to nothing. What the network before left goes first: it can be gigabytes.
+    gc.collect()
     gc.disable()
-    try:
-        from export.pipeline import export_onnx, export_plan
+    from export.pipeline import export_onnx, export_plan
 
-        return export_onnx(network, job) if job.repository is None else export_plan(network, job)
-    finally:
-        gc.enable()
-        gc.collect()  # a network of gigabytes, before the next one
+    return export_onnx(network, job) if job.repository is None else export_plan(network, job)
