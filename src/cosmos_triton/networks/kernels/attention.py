@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cosmos_triton.networks.kernels.overlap import overlap_options, prefetch, wait_for_predecessor
 
-_SPLIT = 512  # cache rows of a program when decoding
+_SPLIT = 576  # cache rows of a program when decoding
 _BLOCK_S = 64  # cache rows of a step; divides every max_sequence
 _MOST_M = 128
 _FEW_SEQUENCES = 4
@@ -260,6 +260,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
 def tiling(block_m: int, batch: int) -> tuple[int, int, int]:
     """(warps, stages, PREFETCHED), by measurement on an H100; bits do not depend on it."""
     # Eight warps where tiles are large, or too few to fill the chip otherwise.
-    if block_m == _MOST_M or (block_m == 16 and batch <= _FEW_SEQUENCES):
-        return 8, 3, 0
+    if block_m == _MOST_M:
+        return 8, 3, 64
+    if block_m == 16 and batch <= _FEW_SEQUENCES:
+        return 8, 5, 64
     return 4, 2, 0

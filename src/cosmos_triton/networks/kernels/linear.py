@@ -102,16 +102,21 @@ def few_rows_linear(
 
 def tiling(rows: int, outer: int, inner: int, gated: bool) -> tuple[int, int, int, int, int]:
     """(BLOCK_N, BLOCK_K, stages, warps, PREFETCHED), by measurement on an H100; bits do not depend on it."""
-    most = 256
+    most = 512
     while inner % most:
         most //= 2
-    half = min(most, 128)
-    if rows > 16:
-        return 64, half, 3 if gated else 6, 4, 1024
+    whole, half, quarter = min(most, 256), min(most, 128), min(most, 64)
+    short = inner <= 4096
     if gated:
-        return 64, half, 4, 4, 1024
+        return (64, half, 3, 4, 512) if rows > 32 else (64, half, 4, 4, 1024 if rows > 16 else 512)
+    if rows > 32:
+        return 64, half, 6, 4, 1024
+    if rows > 16:
+        if outer <= 4096:
+            return (32, whole, 6, 4, 1024) if short else (64, half, 8, 4, 1024)
+        return 64, half, 6, 4, 1024
     if outer <= 4096:
-        return (16, most, 6, 4, 1024) if inner <= 4096 else (32, most, 8, 4, 1024)
+        return (32, whole, 8, 4, 2048) if short else (32, most, 4, 4, 1024)
     if outer <= 8192:
-        return 64, half, 8 if inner <= 4096 else 6, 4, 1024
-    return 64, most, 5, 4, 1024
+        return (64, quarter, 12, 4, 1024) if short else (64, half, 6, 4, 1024)
+    return 64, half, 8, 4, 1024
