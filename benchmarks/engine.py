@@ -11,6 +11,7 @@ device, measured first. Prints a table; the last line is one JSON document.
 
 import argparse
 import json
+import os
 import platform
 import queue
 import statistics
@@ -220,7 +221,7 @@ def environment(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "commit": commit.stdout.strip() or os.environ.get("GIT_COMMIT", ""),
         "command": " ".join(sys.argv),
     }
 
