@@ -196,10 +196,10 @@ def diffusion(
     result: dict[str, Any] = {"plain_eager": plain_step(architecture, tensors, inputs, machine)}
     latents: dict[str, Tensor] = {}
     cases: dict[str, dict[str, Any]] = {
-        "exact": {"window": 8, "chunks": 4},
-        "exact_offload": {"window": 8, "offload": True, "chunks": 4},
+        "exact": {"window": 8, "chunks": 2},
+        "exact_offload": {"window": 8, "offload": True, "chunks": 2},
         "exact_5_frames": {"window": 5},
-        "fp8": {"window": 8, "precision": "fp8", "chunks": 4},
+        "fp8": {"window": 8, "precision": "fp8", "chunks": 2},
         "fast": {"window": 5, "precision": "fp8"},
         "fast_offload": {"window": 5, "precision": "fp8", "offload": True},
     }

@@ -23,7 +23,7 @@ by hand, both rows of guidance included:
     cross-attention           3 u + 3 u              1.0 GB
     feed-forward              4 u + 6 u / chunks     1.7 GB in one chunk, 1.2 in two, 0.9 in four
 
-In four chunks the hidden layer is as large as a sequence, so that each can take the other's place.
+On an H100 two chunks and four have the same peak, 0.5 GB below that of one; four take 1 % longer.
 
 `precision="fp8"` runs the large linear layers of all but the first and the last block in float8
 (e4m3), with one scale a row for activations and one a row for weights. It is not the published

@@ -15,6 +15,7 @@ from torch import Tensor
 from cosmos_triton.networks.kernels.overlap import overlap_options, prefetch, wait_for_predecessor
 
 _SPLIT = 576  # cache rows of a program when decoding
+_SHORT, _SHORT_SPLIT = 1024, 128  # the same where there are at most so many rows: those of a text
 _BLOCK_S = 64  # cache rows of a step; divides every max_sequence
 _MOST_M = 128
 _FEW_SEQUENCES = 4
@@ -204,7 +205,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
     tokens = min(_MOST_M, triton.next_power_of_2(length * group)) // group or 1
     block_m = max(16, triton.next_power_of_2(tokens * group))
     warps, stages, prefetched = tiling(block_m, batch)
-    splits = 1 if prompt else triton.cdiv(sequence, _SPLIT)
+    split = _SPLIT if sequence > _SHORT else _SHORT_SPLIT
+    splits = 1 if prompt else triton.cdiv(sequence, split)
     out = torch.empty_like(query)
     parts = maxima = sums = out
     if splits > 1:
@@ -231,7 +233,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
         TOKENS=tokens,
         BLOCK_M=block_m,
         BLOCK_S=_BLOCK_S,
-        SPLIT=_SPLIT,
+        SPLIT=split,
         SPLITS=splits,
         PREFETCHED=prefetched if width >= 64 else 0,
         EVEN=sequence % _BLOCK_S == 0,
@@ -248,7 +250,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
             out,
             HEADS=heads,
             D=width,
-            SPLIT=_SPLIT,
+            SPLIT=split,
             SPLITS=splits,
             BLOCK_SPLITS=triton.next_power_of_2(splits),
             num_warps=4,

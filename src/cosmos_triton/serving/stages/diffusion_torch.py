@@ -28,7 +28,7 @@ from cosmos_triton.serving.settings import StageSettings
 
 # Of the 20,480 rows that the exact setting sees; the fast one has fewer, and a part of them would not fill
 # the card.
-_CHUNKS = {"exact": 4, "fast": 1}
+_CHUNKS = {"exact": 2, "fast": 1}
 
 _log = logging.getLogger(__name__)
 
