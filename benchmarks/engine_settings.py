@@ -211,10 +211,8 @@ def call(trial: Trial) -> Callable[[], torch.Tensor]:
     if trial.kernel == "attention":
         query = randn(1, window, HEADS, WIDTH)
         keys, values = randn(1, KV_HEADS, SEQUENCE, WIDTH), randn(1, KV_HEADS, SEQUENCE, WIDTH)
-        last, slots = (
-            position + torch.arange(window, device="cuda")[None],
-            torch.zeros(1, dtype=torch.int64, device="cuda"),
-        )
+        last = position + torch.arange(window, device="cuda")[None]
+        slots = torch.zeros(1, dtype=torch.int64, device="cuda")
         return lambda: attention.attend(query, keys, values, last, slots)
     if trial.kernel == "sampler":
         logits, integers = randn(rows, VOCABULARY, dtype=torch.float32), torch.arange(rows, device="cuda")
@@ -244,11 +242,11 @@ def best(trials: list[dict[str, Any]], case: str, split: int) -> dict[str, Setti
     """Kernel → its fastest setting in a case; attention's among those with this split."""
     found: dict[str, tuple[float, Setting]] = {}
     for row in trials:
-        kernel, setting, time = row["kernel"], tuple(row["setting"]), row["of_present"]
+        kernel, setting, share = row["kernel"], tuple(row["setting"]), row["of_present"]
         at_home = row["case"] == (case if kernel in ("attention", "sampler") else PRODUCTS_AS.get(case, case))
-        fits = setting[0] == split if kernel == "attention" else time < WORTH_IT
+        fits = setting[0] == split if kernel == "attention" else share < WORTH_IT
         if at_home and fits:
-            found[kernel] = min(found.get(kernel, (time, setting)), (time, setting))
+            found[kernel] = min(found.get(kernel, (share, setting)), (share, setting))
     return {kernel: setting for kernel, (_, setting) in found.items()}
 
 

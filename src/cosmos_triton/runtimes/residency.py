@@ -7,6 +7,7 @@ Offloaded weights come back in one of two ways. A small network is copied whole.
 streamed: a few of its blocks are on the device at a time, and the copy of the next runs while the
 present one computes. Where a block computes longer than it copies (the diffusion decoder: 46 ms
 against 9 ms), streaming costs no time and the network never takes more room than those blocks.
+(The autoregressive sampler needs a third way, because its CUDA graphs hold addresses: sampling/memory.py.)
 """
 
 import fcntl
@@ -81,7 +82,7 @@ class Pack:
 
     buffer: Tensor  # [bytes] uint8
     places: tuple[_Place, ...]
-    pages: "_Pages"
+    pages: _Pages  # that the buffer lies in
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Pack":
@@ -104,7 +105,7 @@ class Pack:
         return cls(torch.frombuffer(pages, dtype=torch.uint8), tuple(places), pages)
 
     def pin(self) -> None:
-        """Lets the GPU fetch what has been written by itself; without a GPU nothing changes."""
+        """Let the GPU fetch by itself what has been written; without a GPU nothing changes."""
         if torch.cuda.is_available():
             self.pages.pin(self.buffer.data_ptr())
 

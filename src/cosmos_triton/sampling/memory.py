@@ -20,7 +20,7 @@ class Memory(Protocol):
 
     @property
     def to_come(self) -> int:
-        """Bytes of weights that are not on the device yet, for who measures what room is left."""
+        """Bytes of weights that are not on the device yet: room that is free now but not to be given away."""
 
     def cache(self, nbytes: int) -> Tensor:
         """Room for keys and values: [nbytes] uint8, zeros whenever the memory has arrived. Called once."""
