@@ -126,7 +126,7 @@ def test_cancellation_and_limits_do_not_wait_for_the_turn() -> None:
             next_stage = Turn(CPU)
         end = time.monotonic() + PATIENCE_S
         while not next_stage.come(wait=False):
-            assert time.monotonic() < end, "the engine, which has no request left, keeps its place in the queue"
+            assert time.monotonic() < end, "an engine without requests keeps its place in the queue"
             time.sleep(0.001)
         next_stage.end()
 

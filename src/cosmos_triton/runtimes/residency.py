@@ -5,7 +5,7 @@
 
 Offloaded weights come back in one of two ways. A small network is copied whole. A deep one is
 streamed: a few of its blocks are on the device at a time, and the copy of the next runs while the
-present one computes. Where a block computes longer than it copies (the diffusion decoder: 46 ms
+present one computes. Where a block computes longer than it copies (the diffusion decoder: 51 ms
 against 9 ms), streaming costs no time and the network never takes more room than those blocks.
 (The autoregressive sampler needs a third way, because its CUDA graphs hold addresses: sampling/memory.py.)
 """
