@@ -17,6 +17,7 @@ from cosmos_triton.runtimes.residency import (
     ResidentWeights,
     StreamedWeights,
     Weights,
+    release_memory,
     turn,
 )
 
@@ -73,12 +74,6 @@ def as_tensor(value: "NDArray[Any] | Tensor", device: torch.device) -> Tensor:
     if isinstance(value, np.ndarray) and not value.flags.writeable:
         value = value.copy()
     return torch.as_tensor(value).to(device)
-
-
-def release_memory(device: torch.device) -> None:
-    """Give the room of finished work back to the card, where other stages can use it."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def use_compile_cache() -> Path:

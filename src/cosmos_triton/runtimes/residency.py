@@ -174,7 +174,7 @@ class BlockStream:
         if self._cuda:
             torch.cuda.synchronize(self._device)
         self._slots = []
-        _empty_cache(self._device)
+        release_memory(self._device)
 
     def _copy_next(self) -> None:
         slot, pack = self._next % self._count, self._packs[self._next % len(self._packs)]
@@ -227,7 +227,7 @@ class OffloadedWeights:
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
             point_to(self._module, self._absent)
-            _empty_cache(self._device)
+            release_memory(self._device)
 
 
 class StreamedWeights:
@@ -345,6 +345,7 @@ def point_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             owner._buffers[leaf] = tensor
 
 
-def _empty_cache(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
+    """Give the room of finished work back to the card, where other stages can use it."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

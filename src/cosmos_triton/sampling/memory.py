@@ -8,8 +8,7 @@ from torch import Tensor
 from cosmos_triton.checkpoints.files import release
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
 from cosmos_triton.runtimes.address_range import AddressRange, reserve
-from cosmos_triton.runtimes.pytorch import release_memory
-from cosmos_triton.runtimes.residency import Pack, Turn, point_to, tensors_of
+from cosmos_triton.runtimes.residency import Pack, Turn, point_to, release_memory, tensors_of
 
 
 class Memory(Protocol):

@@ -12,8 +12,8 @@ from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.networks.diffusion_fast import FastDenoiser
-from cosmos_triton.runtimes.pytorch import as_tensor, release_memory, use_compile_cache
-from cosmos_triton.runtimes.residency import Residency, turn
+from cosmos_triton.runtimes.pytorch import as_tensor, use_compile_cache
+from cosmos_triton.runtimes.residency import Residency, release_memory, turn
 from cosmos_triton.sampling.diffusion import (
     LATENT_CHANNELS,
     DiffusionSettings,
