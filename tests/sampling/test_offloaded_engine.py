@@ -12,7 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_engine import BASE, CONTEXT_ROWS, PATIENCE_S, VIDEO2WORLD, Outcome, alone, request, submit, until
+from test_engine import (
+    BASE,
+    CONTEXT_ROWS,
+    PATIENCE_S,
+    VIDEO2WORLD,
+    Outcome,
+    Recorder,
+    alone,
+    request,
+    submit,
+    until,
+)
 from tiny_autoregressive import architecture, network
 
 from cosmos_triton.architectures import AUTOREGRESSIVE
@@ -129,6 +140,22 @@ def test_cancellation_and_limits_do_not_wait_for_the_turn() -> None:
             assert time.monotonic() < end, "an engine without requests keeps its place in the queue"
             time.sleep(0.001)
         next_stage.end()
+
+
+def test_videos_that_wait_for_the_turn_are_reported() -> None:
+    recorder = Recorder()
+    net = network(architecture())
+    engine = Engine(net, EngineSettings(max_videos=1), recorder, OffloadedMemory(net, CPU))
+    engine.start()
+    with turn(CPU):
+        outcome = submit(engine, request(0, latents=4))
+        end = time.monotonic() + PATIENCE_S
+        while [state[:2] for state in recorder.states] != [(0, 1)]:
+            assert time.monotonic() < end, recorder.states
+            time.sleep(0.001)
+    outcome.video()
+    engine.stop()
+    assert [state[:2] for state in recorder.states] == [(0, 1), (1, 0), (0, 0)]
 
 
 def test_a_stopping_engine_does_not_wait_for_the_turn() -> None:

@@ -154,6 +154,7 @@ class Engine:
         self._free = list(range(self._runner.slots))
         self._launched: deque[_Launched] = deque()
         self._counts = _Counts()
+        self._reported = (0, 0)  # videos in slots and in the queue, as the observer was told last
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -265,7 +266,10 @@ class Engine:
     def _step(self) -> None:
         """One step of the loop: at most one prompt chunk and one pass."""
         self._give_up()
-        if not self._begin():
+        present = self._begin()
+        if (len(self._active), len(self._queue)) != self._reported:  # some have come and must wait
+            self._report_occupation()
+        if not present:
             return
         filling = next((job for job in self._active if job.filled < job.to_fill), None)
         if filling is not None:
@@ -405,8 +409,9 @@ class Engine:
 
     def _report_occupation(self) -> None:
         with self._changed:
-            state = (len(self._active), len(self._queue), self._cache_use())
-        self._observe(lambda observer: observer.occupied(*state))
+            self._reported = (len(self._active), len(self._queue))
+            cache_use = self._cache_use()
+        self._observe(lambda observer: observer.occupied(*self._reported, cache_use))
 
     def _observe(self, tell: Callable[[EngineObserver], None]) -> None:
         if self._observer is None:
