@@ -4,7 +4,7 @@
     python -m benchmarks.serve --checkpoint-dir /checkpoints --profile torch --concurrency 1,2,4,8
 
 Starts the server, sends one video that is not counted, then a number of videos for every concurrency.
-Writes NAME.json, NAME.csv, NAME.md, plots and the first video's frames as one picture (NAME-video.png)
+Writes NAME.json, NAME.csv, NAME.md, plots and the first video's frames as one picture (NAME-video.jpg)
 into the output folder. COSMOS_* variables configure the server as ever (COSMOS_RESIDENCY=offload,
 COSMOS_DIFFUSION_DECODER_SETTING=fast, …) and are recorded.
 
@@ -107,7 +107,7 @@ def picture(clip: NDArray[np.uint8], video: bytes, arguments: argparse.Namespace
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     arguments.output_folder.mkdir(parents=True, exist_ok=True)
     sheet = contact_sheet(clip[-9:], frames.astype(np.uint8), title=f"{arguments.ensemble}, first video")
-    sheet.save(arguments.output_folder / f"{arguments.name}-video.png")
+    sheet.save(arguments.output_folder / f"{arguments.name}-video.jpg")
 
 
 def level(answer: perf_analyzer.Answer, reported: Mapping[str, float]) -> dict[str, Any]:
