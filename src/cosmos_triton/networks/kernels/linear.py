@@ -101,7 +101,11 @@ def few_rows_linear(
 
 
 def tiling(rows: int, outer: int, inner: int, gated: bool) -> tuple[int, int, int, int, int]:
-    """(BLOCK_N, BLOCK_K, stages, warps, PREFETCHED), by measurement on an H100; bits do not depend on it."""
+    """(BLOCK_N, BLOCK_K, stages, warps, PREFETCHED), by measurement on an H100; bits do not depend on it.
+
+    Of 4B, by size: up to 4096 rows of weights are attention's output (short) and the feed-forward's second
+    matrix (long), up to 8192 queries, keys and values, beyond it the logits.
+    """
     most = 512
     while inner % most:
         most //= 2
