@@ -216,8 +216,9 @@ def measure_serving(network: AutoregressiveTransformer, videos: int, window: int
 def environment(device: str) -> dict[str, Any]:
     """Hardware, versions, commit, command."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
+        "device": name,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
