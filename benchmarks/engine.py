@@ -11,11 +11,9 @@ device, measured first. Prints a table; the last line is one JSON document.
 
 import argparse
 import json
-import os
 import platform
 import queue
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.host import commit
 from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
 from cosmos_triton.networks import plain
 from cosmos_triton.networks.autoregressive import AutoregressiveTransformer, build
@@ -215,14 +214,13 @@ def measure_serving(network: AutoregressiveTransformer, videos: int, window: int
 
 def environment(device: str) -> dict[str, Any]:
     """Hardware, versions, commit, command."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     return {
         "device": name,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
-        "commit": commit.stdout.strip() or os.environ.get("GIT_COMMIT", ""),
+        "commit": commit(),
         "command": " ".join(sys.argv),
     }
 
