@@ -24,13 +24,13 @@ from unittest import mock
 import torch
 
 from benchmarks.engine import Clock, ceiling, environment, measure_pass, random_network
+from benchmarks.engine_kernels import DIM, FFN, HEADS, KV_HEADS, SEQUENCE, VOCABULARY, WIDTH
 from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.networks.kernels import attention, linear
 from cosmos_triton.sampling import fused_nucleus
 from cosmos_triton.sampling.runner import Runner
 from cosmos_triton.sampling.settings import EngineSettings
 
-DIM, FFN, VOCABULARY, HEADS, KV_HEADS, WIDTH, SEQUENCE = 4096, 14336, 64000, 32, 8, 128, 12800  # of 4B
 MATRICES = {  # outer, inner, gated
     "qkv": (6144, DIM, False),
     "out": (DIM, DIM, False),
