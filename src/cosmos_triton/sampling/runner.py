@@ -67,12 +67,11 @@ class Runner:
         self.settings = settings
         self.device = network.output.device
         self.memory = memory or ResidentMemory(self.device)
-        self.slots = settings.max_videos or _slots_that_fit(network, settings, self.memory.to_come)
         self.lag = 1 if self.device.type == "cuda" else 0  # steps the host may be behind
-        architecture, dtype = network.architecture, network.output.dtype
-        widest = max(self.window(videos) for videos in range(1, self.slots + 1))
-        rows = settings.context_rows
+        architecture, dtype, rows = network.architecture, network.output.dtype, settings.context_rows
         each = slot_bytes(architecture, context_rows=rows, dtype=dtype)
+        self.slots = settings.max_videos or self._slots_that_fit(each)
+        widest = max(self.window(videos) for videos in range(1, self.slots + 1))
         self.cache = KVCache(
             architecture,
             self.slots,
@@ -188,12 +187,9 @@ class Runner:
         event.record()
         return Step(slots, reached, event)
 
-
-def _slots_that_fit(network: AutoregressiveTransformer, settings: EngineSettings, to_come: int) -> int:
-    """How many sequences the free memory of the device holds beside `to_come` bytes, at least 1."""
-    device = network.output.device
-    if device.type != "cuda":
-        return _CPU_SLOTS
-    free, _ = torch.cuda.mem_get_info(device)
-    each = slot_bytes(network.architecture, context_rows=settings.context_rows, dtype=network.output.dtype)
-    return max(1, int((free - to_come) * settings.memory_fraction) // each)
+    def _slots_that_fit(self, each: int) -> int:
+        """How many sequences of `each` bytes the device's free memory holds, at least 1."""
+        if self.device.type != "cuda":
+            return _CPU_SLOTS
+        free = torch.cuda.mem_get_info(self.device)[0] - self.memory.to_come
+        return max(1, int(free * self.settings.memory_fraction) // each)
