@@ -13,7 +13,6 @@ Prints tables; the last line is the result as one JSON document.
 
 import argparse
 import base64
-import io
 import json
 import os
 import struct
@@ -26,7 +25,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +32,7 @@ from benchmarks import memory, perf_analyzer, report, stages
 from benchmarks.host import REPOSITORY, describe
 from cosmos_client import CosmosClient
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.media import contact_sheet, encode_mp4, synthetic_clip
+from cosmos_triton.media import all_frames, contact_sheet, encode_mp4, synthetic_clip
 from cosmos_triton.serving.commands import free_ports
 from cosmos_triton.serving.launch import ENSEMBLES, ServerSettings, serving
 from cosmos_triton.serving.residency import RESIDENCY_VARIABLE
@@ -103,10 +101,8 @@ def measure(target: Target, arguments: argparse.Namespace, sampler: memory.Sampl
 
 def picture(clip: NDArray[np.uint8], video: bytes, arguments: argparse.Namespace) -> None:
     """What went in and what came out, for people to look at: a fast server of wrong videos is no use."""
-    with av.open(io.BytesIO(video)) as container:
-        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     arguments.output_folder.mkdir(parents=True, exist_ok=True)
-    sheet = contact_sheet(clip[-9:], frames.astype(np.uint8), title=f"{arguments.ensemble}, first video")
+    sheet = contact_sheet(clip[-9:], all_frames(video), title=f"{arguments.ensemble}, first video")
     sheet.save(arguments.output_folder / f"{arguments.name}-video.jpg")
 
 

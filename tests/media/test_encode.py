@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from cosmos_triton.media import contact_sheet, decode_media, encode_mp4, synthetic_clip
+from cosmos_triton.media import all_frames, contact_sheet, decode_media, encode_mp4, synthetic_clip
 
 
 def test_the_file_is_what_players_expect():
@@ -19,6 +19,7 @@ def test_the_file_is_what_players_expect():
         assert stream.codec_context.colorspace == 1
         decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
     assert np.abs(decoded.astype(int) - clip).mean() < 2.5
+    assert np.array_equal(all_frames(data), decoded)
 
 
 def test_the_index_is_in_front_of_the_data():

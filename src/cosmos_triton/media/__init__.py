@@ -15,11 +15,13 @@ from cosmos_triton.media.frames import context_frames, preprocess, resized_size,
 from cosmos_triton.media.limits import MediaLimits
 from cosmos_triton.media.sample import synthetic_clip
 from cosmos_triton.media.sheet import contact_sheet
+from cosmos_triton.media.videos import all_frames
 
 __all__ = [
     "WORLD_FPS",
     "DecodedMedia",
     "MediaLimits",
+    "all_frames",
     "check_num_input_frames",
     "contact_sheet",
     "context_frames",

@@ -1,4 +1,4 @@
-"""The last frames of an mp4, by FFmpeg (PyAV), without decoding the ones before.
+"""Frames of an mp4, by FFmpeg (PyAV): the last of a stranger's, without decoding the ones before.
 
 The file is read twice: once without decoding, to find the key frame from which the last n frames
 can be decoded, then from there. An hour of video costs no more than its last group of pictures,
@@ -45,6 +45,13 @@ def last_frames(
         if len(kept) < wanted:
             raise _too_short(len(kept), wanted)
         return [_upright(frame) for frame in _same_size(kept)], survey.frames
+
+
+def all_frames(data: bytes) -> NDArray[np.uint8]:
+    """Every frame of a video of our own making, which needs no limits: uint8 RGB [T, H, W, 3]."""
+    with av.open(io.BytesIO(data), mode="r") as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames, dtype=np.uint8)
 
 
 @dataclass(frozen=True)

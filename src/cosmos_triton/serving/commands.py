@@ -125,10 +125,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def demo(arguments: argparse.Namespace) -> int:
     """The whole path once; prints where the results are."""
-    import av
-    import numpy as np
-
-    from cosmos_triton.media import contact_sheet, decode_media, encode_mp4, synthetic_clip
+    from cosmos_triton.media import all_frames, contact_sheet, decode_media, encode_mp4, synthetic_clip
 
     folder: Path = arguments.output_folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,12 +155,8 @@ def demo(arguments: argparse.Namespace) -> int:
             raise ConfigurationError(f"cosmos-client ended with code {done.returncode}; see {log}")
     told = json.loads(report.read_text())
     context = decode_media(clip.read_bytes()).frames
-    with av.open(str(world)) as container:
-        frames = np.stack(
-            [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], dtype=np.uint8
-        )
     title = f"{told['model']} model, seed {told['seed']}, {told['seconds']['total']:.1f} s"
-    contact_sheet(context, frames, title=title).save(sheet)
+    contact_sheet(context, all_frames(world.read_bytes()), title=title).save(sheet)
     _say(f"done in {time.monotonic() - began:.1f} s; the server is stopped")
     print(world)
     print(sheet)
