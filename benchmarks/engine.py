@@ -26,13 +26,13 @@ import torch
 
 from benchmarks.host import commit
 from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
-from cosmos_triton.networks import plain
-from cosmos_triton.networks.autoregressive import AutoregressiveTransformer, build
-from cosmos_triton.networks.kv_cache import slot_bytes
-from cosmos_triton.sampling.engine import Engine, Generation, GenerationRequest
-from cosmos_triton.sampling.parameters import SamplingParameters
-from cosmos_triton.sampling.runner import Runner
-from cosmos_triton.sampling.settings import EngineSettings
+from cosmos_triton.autoregressive import plain
+from cosmos_triton.autoregressive.engine import Engine, Generation, GenerationRequest
+from cosmos_triton.autoregressive.kv_cache import slot_bytes
+from cosmos_triton.autoregressive.parameters import SamplingParameters
+from cosmos_triton.autoregressive.runner import Runner
+from cosmos_triton.autoregressive.settings import EngineSettings
+from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, build
 
 CONTEXT_ROWS = 512
 

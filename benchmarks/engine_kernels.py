@@ -23,10 +23,10 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from benchmarks.engine import environment, random_network
 from cosmos_triton.architectures import AUTOREGRESSIVE
-from cosmos_triton.networks import fused, plain
-from cosmos_triton.networks.kernels.linear import few_rows_linear
-from cosmos_triton.networks.kv_cache import KVCache
-from cosmos_triton.sampling import fused_nucleus, nucleus
+from cosmos_triton.autoregressive import fused, nucleus, plain
+from cosmos_triton.autoregressive.kernels import nucleus as fused_nucleus
+from cosmos_triton.autoregressive.kernels.linear import few_rows_linear
+from cosmos_triton.autoregressive.kv_cache import KVCache
 
 DIM, FFN, VOCABULARY = 4096, 14336, 64000  # of 4B
 HEADS, KV_HEADS, WIDTH, SEQUENCE = 32, 8, 128, 12800

@@ -26,10 +26,10 @@ import torch
 from benchmarks.engine import Clock, ceiling, environment, measure_pass, random_network
 from benchmarks.engine_kernels import DIM, FFN, HEADS, KV_HEADS, SEQUENCE, VOCABULARY, WIDTH
 from cosmos_triton.architectures import AUTOREGRESSIVE
-from cosmos_triton.networks.kernels import attention, linear
-from cosmos_triton.sampling import fused_nucleus
-from cosmos_triton.sampling.runner import Runner
-from cosmos_triton.sampling.settings import EngineSettings
+from cosmos_triton.autoregressive.kernels import attention, linear
+from cosmos_triton.autoregressive.kernels import nucleus as fused_nucleus
+from cosmos_triton.autoregressive.runner import Runner
+from cosmos_triton.autoregressive.settings import EngineSettings
 
 MATRICES = {  # outer, inner, gated
     "qkv": (6144, DIM, False),

@@ -22,13 +22,12 @@ from torch import Tensor
 
 from benchmarks.engine import environment
 from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
-from cosmos_triton.networks import plain
-from cosmos_triton.networks.autoregressive import AutoregressiveTransformer
-from cosmos_triton.networks.kv_cache import KVCache
-from cosmos_triton.networks.positions import rotary_angles
-from cosmos_triton.sampling import plain_steps
-from cosmos_triton.sampling.parameters import SamplingParameters
-from cosmos_triton.sampling.sequences import GUESSES, Sequences, decode, prefill
+from cosmos_triton.autoregressive import plain, plain_steps
+from cosmos_triton.autoregressive.kv_cache import KVCache
+from cosmos_triton.autoregressive.parameters import SamplingParameters
+from cosmos_triton.autoregressive.positions import rotary_angles
+from cosmos_triton.autoregressive.sequences import GUESSES, Sequences, decode, prefill
+from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 
 LEVELS = 16
 ARCHITECTURE = dataclasses.replace(

@@ -34,16 +34,19 @@ from cosmos_triton.architectures import (
     DiffusionDecoderArchitecture,
 )
 from cosmos_triton.checkpoints import published
+from cosmos_triton.demo.sample_clip import synthetic_clip
+from cosmos_triton.diffusion.denoiser import FastDenoiser
+from cosmos_triton.diffusion.sampler import DiffusionSettings, denoise, initial_noise, timesteps
+from cosmos_triton.diffusion.transformer import DiffusionDenoiser, load_diffusion_transformer
+from cosmos_triton.diffusion.windows import reflect_to_window
 from cosmos_triton.geometry import CONTEXT_FRAMES, VideoGeometry
 from cosmos_triton.guardrails import GuardrailSettings, load_video_guardrail
-from cosmos_triton.media import encode_mp4, synthetic_clip
+from cosmos_triton.media import encode_mp4
 from cosmos_triton.networks.continuous_tokenizer import (
     LatentDecoder,
     LatentStatistics,
     load_continuous_decoder,
 )
-from cosmos_triton.networks.diffusion_fast import FastDenoiser
-from cosmos_triton.networks.diffusion_transformer import DiffusionDenoiser, load_diffusion_transformer
 from cosmos_triton.networks.discrete_tokenizer import (
     VideoDecoder,
     VideoEncoder,
@@ -51,10 +54,8 @@ from cosmos_triton.networks.discrete_tokenizer import (
     load_discrete_encoder,
 )
 from cosmos_triton.networks.text_encoder import load_text_encoder
+from cosmos_triton.residency.weights import Residency
 from cosmos_triton.runtimes.pytorch import PyTorchRuntime, use_compile_cache
-from cosmos_triton.runtimes.residency import Residency
-from cosmos_triton.sampling.diffusion import DiffusionSettings, denoise, initial_noise, timesteps
-from cosmos_triton.sampling.windows import reflect_to_window
 
 _PROMPT_ROWS = 24
 

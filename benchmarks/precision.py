@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cosmos_export.graphs import GRAPHS, geometry_letters
 from cosmos_triton.architectures import CONTINUOUS_TOKENIZERS, DISCRETE_TOKENIZERS
 from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.checkpoints.random import write_tokenizer
+from cosmos_triton.demo.random_weights import write_tokenizer
 from cosmos_triton.geometry import VideoGeometry
-from export.graphs import GRAPHS, geometry_letters
 
 VIDEO = VideoGeometry(33, 64, 96)
 NETWORKS = ("video_encoder", "video_decoder", "latent_decoder")

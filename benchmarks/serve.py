@@ -31,10 +31,12 @@ from numpy.typing import NDArray
 from benchmarks import memory, perf_analyzer, report, stages
 from benchmarks.host import REPOSITORY, describe
 from cosmos_client import CosmosClient
+from cosmos_triton.demo.sample_clip import synthetic_clip
+from cosmos_triton.demo.sheet import contact_sheet
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.media import all_frames, contact_sheet, encode_mp4, synthetic_clip
-from cosmos_triton.serving.commands import free_ports
-from cosmos_triton.serving.launch import ENSEMBLES, ServerSettings, serving
+from cosmos_triton.media import all_frames, encode_mp4
+from cosmos_triton.server.commands import free_ports
+from cosmos_triton.server.launch import ENSEMBLES, ServerSettings, serving
 from cosmos_triton.serving.residency import RESIDENCY_VARIABLE
 
 PROMPT = "A robot arm slowly lifts the red cube from the conveyor belt, under warm light."

@@ -135,9 +135,9 @@ def prepare_networks(settings: Settings) -> None:
 
 def prepare_plans(settings: Settings) -> None:
     """Check every plan that is served; build those that do not fit, if that is allowed."""
+    from cosmos_triton.checkpoints.catalog import geometry
     from cosmos_triton.checkpoints.folder import CheckpointFolder
     from cosmos_triton.runtimes.plans import Host, check_plans, find_problem, plan_path
-    from cosmos_triton.serving.catalog import geometry
 
     networks, host = needed_networks(settings.checkpoint), Host.detect()
     video = geometry(CheckpointFolder(settings.checkpoint))
@@ -157,9 +157,9 @@ def prepare_plans(settings: Settings) -> None:
 
 def needed_networks(checkpoint: Path) -> list[str]:
     """The networks behind the ensembles that the checkpoints allow."""
+    from cosmos_triton.checkpoints.catalog import servable_ensembles
     from cosmos_triton.runtimes.plans import NETWORKS
-    from cosmos_triton.serving.catalog import servable_ensembles
-    from cosmos_triton.serving.launch import STAGES
+    from cosmos_triton.server.launch import STAGES
 
     ensembles = servable_ensembles(checkpoint)[0]
     if not ensembles:
@@ -169,8 +169,8 @@ def needed_networks(checkpoint: Path) -> list[str]:
 
 
 def run_export(settings: Settings, target: Sequence[str], networks: Sequence[str]) -> None:
-    """`python -m export`, with its progress in the container's log."""
-    command = [sys.executable, "-m", "export", "--checkpoint", str(settings.checkpoint), *target]
+    """`python -m cosmos_export`, with its progress in the container's log."""
+    command = [sys.executable, "-m", "cosmos_export", "--checkpoint", str(settings.checkpoint), *target]
     command += ["--network", *networks]
     print("cosmos-triton:", " ".join(command), flush=True)
     if subprocess.run(command).returncode:

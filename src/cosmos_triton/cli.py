@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from cosmos_triton.checkpoints import commands as checkpoints
+from cosmos_triton.demo import commands as demo
 from cosmos_triton.errors import CosmosError
-from cosmos_triton.serving import commands as serving
+from cosmos_triton.server import commands as server
 
 # Each adds its subcommands to the parser; a subcommand sets `run`, which takes the parsed arguments and
 # returns the exit code.
-_REGISTER = (checkpoints.register, serving.register)
+_REGISTER = (checkpoints.register, demo.register, server.register)
 
 
 def parser() -> argparse.ArgumentParser:

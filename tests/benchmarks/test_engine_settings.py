@@ -10,7 +10,7 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton", reason="the Triton compiler is not installed")
 
 from benchmarks.engine_settings import CASES, FIELDS, MATRICES, SETTINGS, best, changed
-from cosmos_triton.networks.kernels import attention, linear
+from cosmos_triton.autoregressive.kernels import attention, linear
 
 TRIED = [
     (case, kernel, setting)

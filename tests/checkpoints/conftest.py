@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_triton.checkpoints.random import init_random
+from cosmos_triton.demo.random_weights import init_random
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import GOOD_TOKEN, STRANGER_TOKEN, Hub, serving
 
 from cosmos_triton.checkpoints import download as downloads
 from cosmos_triton.checkpoints.hub import DiskFull, DownloadError, HubFile
 from cosmos_triton.checkpoints.inspect import inspect_folder
 from cosmos_triton.checkpoints.releases import COSMOS1, PREDICT1
+from support.hub_server import GOOD_TOKEN, STRANGER_TOKEN, Hub, serving
 
 WEIGHTS = os.urandom(300_000)
 BASE_REPOSITORY = "nvidia/Cosmos-Predict1-4B"

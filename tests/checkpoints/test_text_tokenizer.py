@@ -8,13 +8,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from cosmos_triton.checkpoints.text_tokenizer import (
-    END,
-    PAD,
-    UNKNOWN,
-    load_text_tokenizer,
-    write_text_tokenizer,
-)
+from cosmos_triton.checkpoints.text_tokenizer import load_text_tokenizer
+from cosmos_triton.demo.tokenizer_trainer import END, PAD, UNKNOWN, write_text_tokenizer
 
 MAX_TOKENS = 64
 WORDS = ("a", "robot", "arm", "lifts", "the", "red", "cup", "in", "an", "office", "field", "café", "TM", "1")

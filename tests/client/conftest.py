@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cosmos_client import CosmosClient
-from cosmos_triton.serving.commands import free_ports
-from cosmos_triton.serving.launch import Server, ServerSettings, serving
+from cosmos_triton.server.commands import free_ports
+from cosmos_triton.server.launch import Server, ServerSettings, serving
 
 MODELS = Path(__file__).parent / "model_repository"
 RECORDS_VARIABLE = "COSMOS_PEER_RECORDS"

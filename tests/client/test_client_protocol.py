@@ -25,8 +25,7 @@ from cosmos_client import (
 
 if TYPE_CHECKING:
     from conftest import Peer
-
-    from cosmos_triton.serving.launch import Server
+    from cosmos_triton.server.launch import Server
 
 pytestmark = pytest.mark.triton
 

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from cosmos_triton.serving.launch import ENSEMBLES, STAGES
+from cosmos_triton.server.launch import ENSEMBLES, STAGES
 
 MODELS = Path(__file__).parents[2] / "model_repository"
 ENGINE_NETWORKS = ("video_encoder", "video_decoder", "text_encoder", "diffusion_denoiser", "latent_decoder")

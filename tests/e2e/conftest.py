@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from cosmos_client import CosmosClient
-from cosmos_triton.media import encode_mp4, synthetic_clip
-from cosmos_triton.serving.commands import free_ports
-from cosmos_triton.serving.launch import Server, ServerSettings, serving
+from cosmos_triton.demo.sample_clip import synthetic_clip
+from cosmos_triton.media import encode_mp4
+from cosmos_triton.server.commands import free_ports
+from cosmos_triton.server.launch import Server, ServerSettings, serving
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> P
     subprocess.run(
         [*run, "cosmos_triton", "init-random", "--size", "tiny", "--checkpoint-dir", folder], check=True
     )
-    subprocess.run([*run, "export", "--checkpoint", folder, "--onnx-only"], check=True, cwd=repository)
+    subprocess.run([*run, "cosmos_export", "--checkpoint", folder, "--onnx-only"], check=True, cwd=repository)
     return folder
 
 

@@ -9,8 +9,9 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from cosmos_client import CosmosClient, RequestRefused
-from cosmos_triton.media import encode_mp4, synthetic_clip
-from cosmos_triton.serving.launch import Server
+from cosmos_triton.demo.sample_clip import synthetic_clip
+from cosmos_triton.media import encode_mp4
+from cosmos_triton.server.launch import Server
 
 pytestmark = pytest.mark.triton
 

@@ -10,7 +10,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from cosmos_client import CosmosClient, RequestCancelled
-from cosmos_triton.serving.launch import Server
+from cosmos_triton.server.launch import Server
 
 pytestmark = pytest.mark.triton
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_triton.serving.launch import Server
+from cosmos_triton.server.launch import Server
 
 pytestmark = pytest.mark.triton
 

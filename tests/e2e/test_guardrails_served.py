@@ -7,8 +7,8 @@ import pytest
 
 from cosmos_client import BlockedByGuardrail, CosmosClient
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.serving.commands import free_ports
-from cosmos_triton.serving.launch import Server, ServerSettings, serving
+from cosmos_triton.server.commands import free_ports
+from cosmos_triton.server.launch import Server, ServerSettings, serving
 
 pytestmark = pytest.mark.triton
 

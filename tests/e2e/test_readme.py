@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_triton.serving.launch import Server
+from cosmos_triton.server.launch import Server
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)

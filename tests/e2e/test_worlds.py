@@ -11,7 +11,7 @@ import tritonclient.http as http
 from PIL import Image
 
 from cosmos_client import CosmosClient
-from cosmos_triton.serving.launch import ENSEMBLES, Server
+from cosmos_triton.server.launch import ENSEMBLES, Server
 
 pytestmark = pytest.mark.triton
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from random_weights import write_random_weights
 
 from cosmos_triton.architectures import (
     CONTINUOUS_TOKENIZERS,
@@ -31,6 +30,7 @@ from cosmos_triton.checkpoints.published import (
     tokenizer_shapes,
 )
 from cosmos_triton.runtimes.plans import PlanRecord, plan_path, record_path
+from support.random_weights import write_random_weights
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
 
@@ -59,7 +59,7 @@ def test_published_size(network: str, tmp_path: Path) -> None:
     if weights == "continuous":
         torch.save((torch.zeros(256), torch.ones(256)), checkpoint / weights / "mean_std.pt")
     repository = tmp_path / "repository"
-    command = [sys.executable, "-m", "export", "--checkpoint", str(checkpoint), "--network", network]
+    command = [sys.executable, "-m", "cosmos_export", "--checkpoint", str(checkpoint), "--network", network]
     command += ["--repository", str(repository), "--library", "tensorrt_rtx", "--video", VIDEO]
     began = time.monotonic()
     process = subprocess.Popen([*command, "--compute-capability", "8.9"])

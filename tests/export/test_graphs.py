@@ -5,11 +5,11 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
+from cosmos_export.__main__ import NETWORKS
+from cosmos_export.graphs import GRAPHS, ExportGraph, GraphTensor, folder_geometry, geometry_letters
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.errors import CheckpointError
 from cosmos_triton.geometry import VideoGeometry
-from export.__main__ import NETWORKS
-from export.graphs import GRAPHS, ExportGraph, GraphTensor, folder_geometry, geometry_letters
 
 TRITON_TYPES = {torch.float32: "TYPE_FP32", torch.int32: "TYPE_INT32", torch.uint8: "TYPE_UINT8"}
 

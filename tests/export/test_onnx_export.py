@@ -6,13 +6,13 @@ import onnx
 import pytest
 import torch
 
+from cosmos_export import pipeline
+from cosmos_export.__main__ import main
+from cosmos_export.job import ExportJob
+from cosmos_export.pipeline import export_onnx
 from cosmos_triton.errors import CheckpointError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.runtimes.onnx import OnnxRuntime
-from export import pipeline
-from export.__main__ import main
-from export.job import ExportJob
-from export.pipeline import export_onnx
 
 SMALL = VideoGeometry(33, 32, 48)
 
@@ -72,7 +72,7 @@ def test_a_graph_that_disagrees_is_removed(job: ExportJob, monkeypatch: pytest.M
 def test_weights_beyond_the_limit_lie_beside_the_graph(
     job: ExportJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import onnx_graph
+    from cosmos_export import onnx_graph
 
     monkeypatch.setattr(onnx_graph, "_EMBEDDED_LIMIT", 1 << 20)
     exported = export_onnx("text_encoder", job)

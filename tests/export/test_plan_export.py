@@ -10,16 +10,23 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from cosmos_export import onnx_graph
+from cosmos_export.__main__ import main
+from cosmos_export.graphs import GRAPHS, geometry_letters
+from cosmos_export.job import ExportJob
+from cosmos_export.pipeline import OPSET, export_plan
+from cosmos_export.plan_builder import BuildError, build_plan
+from cosmos_export.tensorrt_library import TENSORRT, TENSORRT_RTX, TensorRTLibrary, load_library
 from cosmos_triton.architectures import (
     CONTINUOUS_TOKENIZERS,
     DIFFUSION_DECODERS,
     DISCRETE_TOKENIZERS,
     TEXT_ENCODERS,
 )
+from cosmos_triton.diffusion.transformer import DiffusionDenoiser, DiffusionTransformer
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.networks.continuous_tokenizer import ContinuousDecoder, LatentDecoder, LatentStatistics
-from cosmos_triton.networks.diffusion_transformer import DiffusionDenoiser, DiffusionTransformer
 from cosmos_triton.networks.discrete_tokenizer import (
     DiscreteDecoder,
     DiscreteEncoder,
@@ -28,13 +35,6 @@ from cosmos_triton.networks.discrete_tokenizer import (
 )
 from cosmos_triton.networks.text_encoder import TextEncoder
 from cosmos_triton.runtimes.plans import PlanRecord, plan_path, record_path
-from export import onnx_graph
-from export.__main__ import main
-from export.graphs import GRAPHS, geometry_letters
-from export.job import ExportJob
-from export.pipeline import OPSET, export_plan
-from export.plan_builder import BuildError, build_plan
-from export.tensorrt_library import TENSORRT, TENSORRT_RTX, TensorRTLibrary, load_library
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
+from cosmos_triton.demo.sample_clip import synthetic_clip
 from cosmos_triton.errors import InvalidInput
-from cosmos_triton.media import MediaLimits, decode_media, encode_mp4, synthetic_clip
+from cosmos_triton.media import MediaLimits, decode_media, encode_mp4
 from cosmos_triton.media.decode import DecodedMedia
 
 

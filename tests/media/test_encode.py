@@ -6,7 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from cosmos_triton.media import all_frames, contact_sheet, decode_media, encode_mp4, synthetic_clip
+from cosmos_triton.demo.sample_clip import synthetic_clip
+from cosmos_triton.demo.sheet import contact_sheet
+from cosmos_triton.media import all_frames, decode_media, encode_mp4
 
 
 def test_the_file_is_what_players_expect():

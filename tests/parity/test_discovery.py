@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from autoregressive_checks import check_model
-from diffusion_checks import check_network, check_pipeline, check_windows
-from files import INFORMATIONAL, KINDS, ContentMissing, ParityFile, discover, kind_of
-from preprocess_checks import check_preprocess
 from safetensors.torch import load_file, save_file
-from test_parity import CHECKS
-from test_parity import test_file_agrees as check_file
-from tokenizer_checks import check_continuous_tokenizer, check_discrete_tokenizer
 
 from cosmos_triton.errors import CheckpointError
+from support.autoregressive_checks import check_model
+from support.diffusion_checks import check_network, check_pipeline, check_windows
+from support.parity_checks import CHECKS, check_file
+from support.parity_files import INFORMATIONAL, KINDS, ContentMissing, ParityFile, discover, kind_of
+from support.preprocess_checks import check_preprocess
+from support.tokenizer_checks import check_continuous_tokenizer, check_discrete_tokenizer
 
 
 @pytest.fixture(scope="module")

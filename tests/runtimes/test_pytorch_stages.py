@@ -9,10 +9,10 @@ import torch
 
 from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.checkpoints.random import init_random
+from cosmos_triton.demo.random_weights import init_random
+from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.networks.stage_modules import STAGE_MODULES
-from cosmos_triton.sampling.diffusion import DiffusionSettings, decode_tokens
+from cosmos_triton.runtimes.stage_modules import STAGE_MODULES
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages.diffusion import DiffusionDecoderStage
 from cosmos_triton.serving.stages.network import NetworkStage
@@ -118,7 +118,7 @@ def test_wrong_parameters_are_named(
 def test_one_switch_offloads_every_stage(
     settings: Callable[..., StageSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cosmos_triton.runtimes.residency import Residency
+    from cosmos_triton.residency.weights import Residency
     from cosmos_triton.serving.residency import residency
 
     assert residency(settings("text_encoder", residency="")) is Residency.RESIDENT

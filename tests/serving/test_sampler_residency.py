@@ -4,13 +4,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tiny_autoregressive import architecture, weights
 
 from cosmos_triton.checkpoints.folder import Component
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import autoregressive
+from support.tiny_autoregressive import architecture, weights
 
 
 @pytest.mark.parametrize(

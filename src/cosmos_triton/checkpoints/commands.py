@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cosmos_triton.checkpoints.releases import COMPONENTS, MODELS, OPTIONAL, PREDICT1, RELEASES, SIZES
+from cosmos_triton.checkpoints.releases import MODELS, OPTIONAL, PREDICT1, RELEASES
 
 if TYPE_CHECKING:  # torch and huggingface_hub are imported by the command that needs them
     from cosmos_triton.checkpoints.download import Item
@@ -27,10 +27,9 @@ _EXIT_CODES = (
 
 
 def register(subparsers: "Subparsers") -> None:
-    """Adds `download`, `inspect` and `init-random`."""
+    """Adds `download` and `inspect`."""
     _register_download(subparsers)
     _register_inspect(subparsers)
-    _register_init_random(subparsers)
 
 
 def _register_download(subparsers: "Subparsers") -> None:
@@ -42,7 +41,7 @@ def _register_download(subparsers: "Subparsers") -> None:
         epilog=_EXIT_CODES,
     )
     parser.add_argument("--models", nargs="+", choices=MODELS, required=True, help="which models")
-    _add_directory(parser)
+    add_directory(parser)
     parser.add_argument(
         "--release", choices=tuple(RELEASES), default=PREDICT1.name, help="default %(default)s"
     )
@@ -69,7 +68,7 @@ def _download(options: argparse.Namespace) -> int:
         return 0
 
     def tell(item: "Item", missing: bool) -> None:
-        _say(f"{'fetching' if missing else 'verified'} {item.path} ({_size(item.file.size)})")
+        say(f"{'fetching' if missing else 'verified'} {item.path} ({size_text(item.file.size)})")
 
     download(items, directory, tell)
     sys.stdout.write(f"{directory}\n")
@@ -78,12 +77,12 @@ def _download(options: argparse.Namespace) -> int:
 
 def _print_plan(items: Sequence["Item"]) -> None:
     rows = [
-        (_size(item.missing_bytes), _size(item.file.size), item.file.repository, item.file.name)
+        (size_text(item.missing_bytes), size_text(item.file.size), item.file.repository, item.file.name)
         for item in items
     ]
     _print_table([("to fetch", "size", "repository", "file"), *rows], right=2)
     total = sum(item.missing_bytes for item in items)
-    sys.stdout.write(f"{_size(total)} to fetch of {_size(sum(item.file.size for item in items))}\n")
+    sys.stdout.write(f"{size_text(total)} to fetch of {size_text(sum(item.file.size for item in items))}\n")
 
 
 def _register_inspect(subparsers: "Subparsers") -> None:
@@ -119,7 +118,7 @@ def _print_report(report: "FolderReport") -> None:
             str(part.tensors),
             f"{part.parameters:,}",
             ", ".join(part.dtypes),
-            _size(part.bytes),
+            size_text(part.bytes),
             "damaged" if part.problem else "whole",
             part.directory,
         )
@@ -142,33 +141,7 @@ def _shortened(reason: str) -> str:
     return f"{reason[:_LONGEST_REASON]} … (--json has it whole)"
 
 
-def _register_init_random(subparsers: "Subparsers") -> None:
-    parser = subparsers.add_parser(
-        "init-random",
-        help="write a checkpoint folder with random weights",
-        description="Write a complete checkpoint folder in the published layout with seeded random weights, "
-        "for demos, tests and benchmarks.",
-    )
-    parser.add_argument("--size", choices=SIZES, default="tiny", help="default %(default)s")
-    _add_directory(parser)
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--only", nargs="+", choices=COMPONENTS, default=COMPONENTS, help="write only these")
-    parser.set_defaults(run=_init_random)
-
-
-def _init_random(options: argparse.Namespace) -> int:
-    from cosmos_triton.checkpoints.random import init_random
-
-    init_random(options.size, options.checkpoint_dir, options.seed, options.only, on_directory=_say_writing)
-    sys.stdout.write(f"{options.checkpoint_dir}\n")
-    return 0
-
-
-def _say_writing(directory: Path, size: int) -> None:
-    _say(f"writing {directory} ({_size(size)})")
-
-
-def _add_directory(parser: argparse.ArgumentParser) -> None:
+def add_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-dir", type=Path, default=DEFAULT_DIRECTORY, metavar="DIR", help="default %(default)s"
     )
@@ -185,7 +158,7 @@ def _print_table(rows: Sequence[Sequence[str]], right: int = 0) -> None:
         sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
     """Bytes in decimal units, as the hub shows them."""
     amount = float(count)
     for unit in ("B", "kB", "MB"):
@@ -195,6 +168,6 @@ def _size(count: int) -> str:
     return f"{amount:.2f} GB"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

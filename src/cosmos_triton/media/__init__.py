@@ -3,8 +3,6 @@
     decode      bytes of a png, jpeg, webp or mp4 → the frames the request asked for, within limits
     frames      uint8 frames ↔ the networks' float pixels, as the reference does it
     encode      frames → MP4
-    sheet       context and world frames → one labelled picture
-    sample      a small clip made by code
 
 Frames are uint8 RGB [T, H, W, 3] everywhere outside the networks.
 """
@@ -13,8 +11,6 @@ from cosmos_triton.media.decode import DecodedMedia, check_num_input_frames, dec
 from cosmos_triton.media.encode import WORLD_FPS, encode_mp4
 from cosmos_triton.media.frames import context_frames, preprocess, resized_size, to_uint8, unit_to_uint8
 from cosmos_triton.media.limits import MediaLimits
-from cosmos_triton.media.sample import synthetic_clip
-from cosmos_triton.media.sheet import contact_sheet
 from cosmos_triton.media.videos import all_frames
 
 __all__ = [
@@ -23,13 +19,11 @@ __all__ = [
     "MediaLimits",
     "all_frames",
     "check_num_input_frames",
-    "contact_sheet",
     "context_frames",
     "decode_media",
     "encode_mp4",
     "preprocess",
     "resized_size",
-    "synthetic_clip",
     "to_uint8",
     "unit_to_uint8",
 ]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cosmos_triton.runtimes.residency import (
+from cosmos_triton.residency.weights import (
     OffloadedWeights,
     Residency,
     ResidentWeights,

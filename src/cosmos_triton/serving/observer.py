@@ -1,6 +1,6 @@
 """What the engine does → Triton's /metrics."""
 
-from cosmos_triton.sampling.engine import Generation
+from cosmos_triton.autoregressive.engine import Generation
 from cosmos_triton.serving.metrics import Metrics
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)

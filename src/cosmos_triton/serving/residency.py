@@ -2,7 +2,7 @@
 
 import os
 
-from cosmos_triton.runtimes.residency import Residency
+from cosmos_triton.residency.weights import Residency
 from cosmos_triton.serving.settings import StageSettings
 
 RESIDENCY_VARIABLE = "COSMOS_RESIDENCY"

@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from cosmos_triton.architectures import AutoregressiveArchitecture
+from cosmos_triton.autoregressive.engine import Engine, EngineSettings, Generation, GenerationRequest
+from cosmos_triton.autoregressive.memory import OffloadedMemory, ResidentMemory
+from cosmos_triton.autoregressive.parameters import SamplingParameters
+from cosmos_triton.autoregressive.transformer import build, default_operations
+from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
 from cosmos_triton.errors import Cancelled, InvalidInput, Unavailable
 from cosmos_triton.geometry import latent_frames
-from cosmos_triton.networks.autoregressive import build, default_operations
-from cosmos_triton.runtimes.residency import Residency
-from cosmos_triton.sampling.engine import Engine, EngineSettings, Generation, GenerationRequest
-from cosmos_triton.sampling.memory import OffloadedMemory, ResidentMemory
-from cosmos_triton.sampling.parameters import SamplingParameters
-from cosmos_triton.serving import catalog
+from cosmos_triton.residency.weights import Residency
 from cosmos_triton.serving import report as reports
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.observer import EngineMetrics

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
-from cosmos_triton.sampling.diffusion import DiffusionSettings, decode_tokens
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import StageResult
 from cosmos_triton.serving.values import integer

@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.geometry import VideoGeometry
-from cosmos_triton.networks.diffusion_fast import FastDenoiser
-from cosmos_triton.runtimes.pytorch import as_tensor, use_compile_cache
-from cosmos_triton.runtimes.residency import Residency, release_memory, turn
-from cosmos_triton.sampling.diffusion import (
+from cosmos_triton.diffusion.denoiser import FastDenoiser
+from cosmos_triton.diffusion.sampler import (
     LATENT_CHANNELS,
     DiffusionSettings,
     denoise,
     initial_noise,
     timesteps,
 )
-from cosmos_triton.sampling.windows import reflect_to_window
-from cosmos_triton.serving import catalog
+from cosmos_triton.diffusion.windows import reflect_to_window
+from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.residency.weights import Residency, release_memory, turn
+from cosmos_triton.runtimes.pytorch import as_tensor, use_compile_cache
 from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings
 

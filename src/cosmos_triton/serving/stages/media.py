@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.errors import InvalidInput
 from cosmos_triton.media import MediaLimits, context_frames, decode_media, encode_mp4
-from cosmos_triton.serving import catalog
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import StageResult

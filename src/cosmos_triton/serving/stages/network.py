@@ -43,7 +43,8 @@ def _onnx(settings: StageSettings) -> Network:
     graph: Path = settings.checkpoint_dir / "onnx" / f"{settings.model}.onnx"
     if not graph.is_file():
         raise ConfigurationError(
-            f"{graph} is missing: run python -m export --checkpoint {settings.checkpoint_dir} --onnx-only"
+            f"{graph} is missing: run "
+            f"python -m cosmos_export --checkpoint {settings.checkpoint_dir} --onnx-only"
         )
     return OnnxRuntime(graph, threads=settings.integer("threads", 0))
 

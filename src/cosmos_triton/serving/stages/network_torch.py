@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.networks.stage_modules import STAGE_MODULES
 from cosmos_triton.runtimes.pytorch import PyTorchRuntime
-from cosmos_triton.serving import catalog
+from cosmos_triton.runtimes.stage_modules import STAGE_MODULES
 from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings
 

@@ -1,0 +1,59 @@
+"""How an engine is set up, apart from the network it runs."""
+
+from dataclasses import dataclass
+
+from cosmos_triton.autoregressive.sequences import GUESSES
+from cosmos_triton.errors import ConfigurationError
+
+ROW_BUDGET = 64  # tokens of a pass, over all videos, that cost a GPU little more than one
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Sizes and policies of an engine.
+
+    Args:
+        max_videos: videos in flight at once, each with a cache slot; 0 takes as many as the memory
+            that is free on the GPU holds (8 on a CPU).
+        max_queue: videos that may wait for a slot.
+        prefill_chunk: prompt tokens processed between two decode passes; bounds how long a new
+            video stalls the running ones.
+        window: tokens of a video verified in one pass; 1 decodes one by one, 0 chooses by the number of
+            videos in flight (always 1 on a CPU, where a pass costs as much as its tokens).
+        guess: where the first guesses of a window come from, one of `GUESSES`.
+        context_rows: rows of text context of every Video2World request.
+        memory_fraction: share of the free GPU memory that max_videos = 0 may take.
+        graphs: capture decode passes as CUDA graphs; of no effect on a CPU.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
+
+    max_videos: int = 8
+    max_queue: int = 32
+    prefill_chunk: int = 1024
+    window: int = 0
+    guess: str = "row"
+    context_rows: int = 512
+    memory_fraction: float = 0.8
+    graphs: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            "max_videos": 0,
+            "max_queue": 0,
+            "prefill_chunk": 1,
+            "window": 0,
+            "context_rows": 1,
+        }.items():
+            if getattr(self, name) < least:
+                raise ConfigurationError(f"{name} {getattr(self, name)} is below {least}")
+        if self.guess not in GUESSES:
+            raise ConfigurationError(f"guess {self.guess!r} is none of {', '.join(GUESSES)}")
+        if not 0 < self.memory_fraction <= 1:
+            raise ConfigurationError(f"memory_fraction {self.memory_fraction} is not in (0, 1]")
+
+
+def automatic_window(videos: int) -> int:
+    """The window for so many videos in flight: the largest power of two in the row budget, at most 32."""
+    return min(32, 1 << max(1, ROW_BUDGET // videos).bit_length() - 1)
