@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -70,20 +72,29 @@ def run(
 
 
 def start(
-    hub: Hub, directory: Path, *arguments: str, token: str = "", **options: object
+    hub: Hub,
+    directory: Path,
+    *arguments: str,
+    token: str = "",
+    proxies: Mapping[str, str] | None = None,
+    **options: object,
 ) -> "subprocess.Popen[str]":
     kept = {
         name: value
         for name, value in os.environ.items()
         if "PROXY" not in name.upper() and not name.startswith("HF_")
     }
-    environment = kept | {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(directory.parent / "hf-home"),
-        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_TOKEN": token,
-    }
+    environment = (
+        kept
+        | dict(proxies or {})
+        | {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(directory.parent / "hf-home"),
+            "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_TOKEN": token,
+        }
+    )
     command = [sys.executable, "-m", "cosmos_triton.cli", "download", "--checkpoint-dir", str(directory)]
     return subprocess.Popen(
         [*command, *(arguments or ("--models", "4B", "--without", "guardrail"))],
@@ -216,6 +227,17 @@ def test_a_server_that_stalls_is_asked_again(hub: Hub, tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints/Cosmos-Predict1-4B/model.pt").read_bytes() == WEIGHTS
 
 
+@pytest.mark.parametrize("path", [f"{BASE_REPOSITORY}/revision/main", f"{BASE_REPOSITORY}/model.pt"])
+def test_the_hub_says_when_to_come_back(hub: Hub, tmp_path: Path, path: str) -> None:
+    hub.retry_after = {path: ["2", format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)]}
+    began = time.monotonic()
+    result = run(hub, tmp_path / "checkpoints")
+    assert result.returncode == 0, result.stderr
+    assert time.monotonic() - began > 2
+    assert "going on in 2 s" in result.stderr
+    assert hub.retry_after == {path: []}
+
+
 def test_a_corrupt_file_is_never_left_behind(hub: Hub, tmp_path: Path) -> None:
     directory = tmp_path / "checkpoints"
     hub.corrupt = {"model.pt"}
@@ -277,6 +299,10 @@ def _fail(hub: Hub) -> None:
     hub.status = 503
 
 
+def _ask_for_an_hour(hub: Hub) -> None:
+    hub.retry_after = {f"{BASE_REPOSITORY}/revision/main": ["3600"]}
+
+
 def _lose_repository(hub: Hub) -> None:
     del hub.repositories[BASE_REPOSITORY]
 
@@ -301,6 +327,9 @@ def _escape(hub: Hub) -> None:
         (_gate, STRANGER_TOKEN, 5, "accept the licence at {url}/nvidia/Cosmos-Predict1-4B"),
         (_gate_the_last, STRANGER_TOKEN, 5, "{url}/nvidia/Cosmos-Guardrail1"),
         (_fail, "", 6, "status 503"),
+        (_ask_for_an_hour, "", 6, "asks to come back in 3600 s (status 429)"),
+        (_gate, "hf_é", 4, "the token in HF_TOKEN holds 'é'"),
+        (_gate, "hf_a b", 4, "the token in HF_TOKEN holds ' '"),
         (_lose_repository, GOOD_TOKEN, 9, "Cosmos-Predict1-4B"),
         (_lose_file, "", 9, "nvidia/Cosmos-Tokenize1-CV8x8x8-720p has no mean_std.pt"),
         (_lose_listed_file, "", 9, "model.pt (404)"),
@@ -326,6 +355,21 @@ def test_no_network(hub: Hub, tmp_path: Path) -> None:
     assert result.returncode == 6
     assert f"{gone.url} cannot be reached" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("socks5://127.0.0.1:9", "a SOCKS proxy (socks5://127.0.0.1:9) needs: pip install socksio"),
+        ("ftp://127.0.0.1:9", "cannot be reached through the proxy ftp://127.0.0.1:9"),
+        ("http://127.0.0.1:9", "cannot be reached through the proxy http://127.0.0.1:9"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named(hub: Hub, tmp_path: Path, proxy: str, said: str) -> None:
+    result = run(hub, tmp_path / "checkpoints", proxies={"HTTP_PROXY": proxy})
+    assert result.returncode == 6
+    (sentence,) = result.stderr.strip().splitlines()
+    assert said in sentence
 
 
 def test_a_full_disk_keeps_what_has_arrived(hub: Hub, tmp_path: Path) -> None:

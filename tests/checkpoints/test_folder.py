@@ -290,3 +290,19 @@ def test_links_that_loop_end(copied: Copy) -> None:
     folder = copied(BASE)
     os.symlink(folder, folder / BASE / "again")
     assert CheckpointFolder(folder).autoregressive()
+
+
+def test_of_the_hubs_cache_the_snapshots_that_its_refs_name_are_read(
+    copied: Callable[..., Path], tmp_path: Path
+) -> None:
+    name = "Cosmos-Tokenize1-DV8x16x16-720p"
+    source, repository = copied(name) / name, tmp_path / "hub" / f"models--nvidia--{name}"
+    for revision in ("0f" * 20, "6c" * 20):
+        shutil.copytree(source, repository / "snapshots" / revision)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("6c" * 20)
+    folder = CheckpointFolder(tmp_path / "hub")
+    assert folder.discrete_tokenizer().directory.name == "6c" * 20
+    (repository / "refs" / "main").unlink()
+    with pytest.raises(CheckpointError, match="more than one discrete tokenizer"):
+        CheckpointFolder(tmp_path / "hub").discrete_tokenizer()

@@ -39,6 +39,7 @@ class Hub:
     piece: int = 1 << 20
     stalls: int = 0  # how many transfers stop without closing
     status: int = 0  # answer to everything
+    retry_after: dict[str, list[str]] = field(default_factory=dict)  # path's end → 429 with these, in turn
     terse: bool = False  # listings without sizes and checksums
     unlisted: set[str] = field(default_factory=set)  # listed by the API, absent when asked for
     requests: list[Request] = field(default_factory=list)
@@ -75,6 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(Request(self.command, path, self.headers.get("Range", ""), bool(token)))
         if self.hub.status:
             self._refuse(self.hub.status)
+        elif waits := next((w for end, w in self.hub.retry_after.items() if path.endswith(end) and w), []):
+            self._send(429, b"{}", {"Retry-After": waits.pop(0)})
         elif token not in ("", GOOD_TOKEN, STRANGER_TOKEN):
             self._refuse(401, message="Invalid credentials in Authorization header")
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/main", path):

@@ -262,7 +262,16 @@ def _weight_files(root: Path) -> Iterator[Path]:
             below.clear()
             continue
         visited.add(real)
+        if Path(directory).name == "snapshots":
+            below[:] = _referenced_snapshots(Path(directory), below)
         yield from (Path(directory, name) for name in sorted(names) if _may_hold_weights(name))
+
+
+def _referenced_snapshots(directory: Path, revisions: Sequence[str]) -> list[str]:
+    """Of several snapshots of one repository in the hub's cache, those that its `refs` name."""
+    references = directory.parent / "refs"
+    named = {path.read_text().strip() for path in references.rglob("*") if path.is_file()}
+    return sorted(named.intersection(revisions)) or list(revisions)
 
 
 def _may_hold_weights(name: str) -> bool:

@@ -13,7 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
+from urllib.request import getproxies
 
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
@@ -30,10 +34,13 @@ _ATTEMPTS = 5  # without a byte of progress
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})  # answers after which a transfer is tried again
 _PARTIAL_CONTENT = 206
 _PAUSE_S = 1.0
+_PATIENCE_S = 900.0  # how long in all a command waits because the hub says when to come back
 _PARTIAL = ".partial"
 _SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 _HASHED_AT_ONCE = 1 << 24
+
+T = TypeVar("T")
 
 
 class DownloadError(CheckpointError):
@@ -108,8 +115,9 @@ class HubFile:
 
 def list_files(repository: str, revision: str = "main") -> list[HubFile]:
     """Every file of a repository with its size and checksum."""
+    check_token()
     with _explained(repository):
-        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        info = _patiently(lambda: HfApi().model_info(repository, revision=revision, files_metadata=True))
     return [
         HubFile(
             repository=repository,
@@ -129,7 +137,7 @@ def described(file: HubFile) -> HubFile:
     Asks for the headers only; a refusal raises as for the file itself.
     """
     with _explained(file.repository):
-        headers = get_hf_file_metadata(_address(file))
+        headers = _patiently(lambda: get_hf_file_metadata(_address(file)))
     if file.size == UNKNOWN:
         file = replace(file, size=_known(headers.size))
     etag = headers.etag or ""
@@ -180,9 +188,62 @@ def partial_path(file: HubFile, path: Path) -> Path:
     return path.with_name(f"{path.name}.{(file.checksum or file.revision)[:12]}{_PARTIAL}")
 
 
+def check_token() -> None:
+    """Refuse a token that cannot be sent: HTTP headers hold printable ASCII.
+
+    Raises:
+        TokenRefused: it holds a blank or another character that no token has.
+    """
+    odd = next((sign for sign in get_token() or "" if not "!" <= sign <= "~"), None)
+    if odd is not None:
+        raise TokenRefused(f"the token in HF_TOKEN holds {odd!r}, which no token has: copy it again")
+
+
+@dataclass
+class _Patience:
+    """Waits when the hub says for how long, until `left` seconds are used up."""
+
+    left: float = _PATIENCE_S
+
+    def wait(self, error: Exception) -> bool:
+        """Sleep as long as the hub asked in this refusal. False: it did not ask, or for too long."""
+        told = told_to_wait(error)
+        if told is None or told > self.left:
+            return False
+        _log.warning("the hub asks to wait: going on in %.0f s", told)
+        time.sleep(told)
+        self.left -= told
+        return True
+
+
+def told_to_wait(error: Exception) -> float | None:
+    """Seconds that a refusal's `Retry-After` asks for, at least the usual pause; None without one."""
+    if not isinstance(error, HfHubHTTPError) or error.response.status_code not in _BUSY:
+        return None
+    told = error.response.headers.get("Retry-After", "").strip()
+    if told.isdigit():
+        return max(_PAUSE_S, float(told))
+    try:
+        moment = parsedate_to_datetime(told)
+    except ValueError:
+        return None
+    return max(_PAUSE_S, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask, and ask again whenever the hub says when to come back."""
+    patience = _Patience()
+    while True:
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            if not patience.wait(error):
+                raise
+
+
 def _fetch_bytes(file: HubFile, partial: Path) -> None:
     """Receives what `partial` lacks, again and again as long as bytes arrive."""
-    failures = 0
+    failures, patience = 0, _Patience()
     if _bytes_in(partial) > file.size:
         partial.unlink()
     partial.touch()
@@ -194,7 +255,9 @@ def _fetch_bytes(file: HubFile, partial: Path) -> None:
             try:
                 _receive(file, partial, have, bar.update)
             except Exception as error:
-                if not _is_transient(error):
+                if patience.wait(error):
+                    continue
+                if not _is_transient(error) or told_to_wait(error) is not None:
                     raise
                 problem = error
             failures = 0 if _bytes_in(partial) > have else failures + 1
@@ -272,6 +335,8 @@ def _explained(repository: str, path: Path | None = None) -> Iterator[None]:
         raise _refusal(error, repository) from error
     except OfflineModeIsEnabled as error:
         raise HubUnreachable("HF_HUB_OFFLINE is set, so nothing can be fetched") from error
+    except ImportError as error:  # httpx asks for socksio only when it meets such a proxy
+        raise HubUnreachable(f"a SOCKS proxy ({_proxies()}) needs: pip install socksio") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             reason = f"{path} does not fit ({error.strerror}); what has arrived is kept for the next run"
@@ -280,14 +345,20 @@ def _explained(repository: str, path: Path | None = None) -> Iterator[None]:
             raise _unreachable(error) from error
         raise DownloadError(f"{path or repository}: {error.strerror or error}") from error
     except Exception as error:
-        if not _is_transport(error):
+        if not _is_transport(error) and "proxy" not in str(error):
             raise
         raise _unreachable(error) from error
 
 
 def _unreachable(error: BaseException) -> HubUnreachable:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return HubUnreachable(f"{constants.ENDPOINT} cannot be reached: {reason}")
+    through = f" through the proxy {_proxies()}" if _proxies() else ""
+    return HubUnreachable(f"{constants.ENDPOINT} cannot be reached{through}: {reason}")
+
+
+def _proxies() -> str:
+    """The proxies in force, as the environment has them."""
+    return ", ".join(dict.fromkeys(url for scheme, url in getproxies().items() if scheme != "no"))
 
 
 def _refusal(error: HfHubHTTPError, repository: str) -> DownloadError:
@@ -309,6 +380,9 @@ def _refusal(error: HfHubHTTPError, repository: str) -> DownloadError:
         )
     if status == 404:
         return NotOnHub(f"the hub has no {error.response.request.url} (404)")
+    told = told_to_wait(error)
+    if told is not None:
+        return HubUnreachable(f"{constants.ENDPOINT} asks to come back in {told:.0f} s (status {status})")
     if status == 429 or status >= 500:
         return HubUnreachable(f"{constants.ENDPOINT} is in trouble (status {status}); try again later")
     return DownloadError(f"{repository}: the hub answered status {status}")
