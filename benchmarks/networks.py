@@ -31,6 +31,7 @@ from cosmos_triton.architectures import (
     DIFFUSION_DECODERS,
     DISCRETE_TOKENIZERS,
     TEXT_ENCODERS,
+    TEXT_ROWS,
     DiffusionDecoderArchitecture,
 )
 from cosmos_triton.checkpoints import published
@@ -178,7 +179,7 @@ class DiffusionInputs:
         """Reproducible values."""
         generator = torch.Generator().manual_seed(1)
         tokens = torch.randint(0, 64000, geometry.token_shape, generator=generator, dtype=torch.int32)
-        text = torch.randn(512, text_dim, generator=generator)
+        text = torch.randn(TEXT_ROWS, text_dim, generator=generator)
         text[_PROMPT_ROWS:] = 0
         noise = initial_noise(0, (16, 8, *geometry.latent_plane))
         return cls(noise.to(device), tokens.to(device), text.to(device))

@@ -7,28 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stages import path_seconds
+from cosmos_triton.pipeline import STAGES
 
-ORDER = (
-    "media_decoder",
-    "prompt_guardrail",
-    "text_tokenizer",
-    "text_encoder",
-    "video_encoder",
-    "ar_sampler",
-    "diffusion_decoder",
-    "diffusion_denoiser",
-    "latent_decoder",
-    "video_decoder",
-    "video_guardrail",
-    "media_encoder",
-)
+_ORDER = {stage: place for place, stage in enumerate(STAGES)}
 _WAITING = "waiting"
 Rows = list[list[str]]
 
 
 def in_order(stages: Mapping[str, Any]) -> list[str]:
     """Stage names in the order of the pipeline, unknown ones last."""
-    return sorted(stages, key=lambda stage: (ORDER.index(stage) if stage in ORDER else len(ORDER), stage))
+    return sorted(stages, key=lambda stage: (_ORDER.get(stage, len(_ORDER)), stage))
 
 
 def latency_rows(result: Mapping[str, Any]) -> Rows:

@@ -35,8 +35,9 @@ from cosmos_triton.demo.sample_clip import synthetic_clip
 from cosmos_triton.demo.sheet import contact_sheet
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.media import all_frames, encode_mp4
+from cosmos_triton.pipeline import ENSEMBLES, PROFILES
 from cosmos_triton.server.commands import free_ports
-from cosmos_triton.server.launch import ENSEMBLES, ServerSettings, serving
+from cosmos_triton.server.launch import ServerSettings, serving
 from cosmos_triton.serving.residency import RESIDENCY_VARIABLE
 
 PROMPT = "A robot arm slowly lifts the red cube from the conveyor belt, under warm light."
@@ -178,7 +179,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--checkpoint-dir", type=Path, help="folder of checkpoints (needed unless --url is given)")
     add("--model-repository", type=Path, default=REPOSITORY / "model_repository")
-    add("--profile", default="cpu", choices=("default", "torch", "cpu"), help="default %(default)s")
+    add("--profile", default="cpu", choices=PROFILES, help="default %(default)s")
     add("--ensemble", default="cosmos_base", choices=ENSEMBLES, help="default %(default)s")
     add("--concurrency", type=_numbers, default=[1, 2, 4], help="comma-separated (default 1,2,4)")
     add("--videos-each", type=int, default=2, help="videos per place in flight (default %(default)s)")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.perf_analyzer import Composing
+from cosmos_triton.pipeline import BRANCHES
 
 _LINE = re.compile(r"cosmos_stage_seconds_(sum|count)\{([^}]*)\} (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-_BRANCHES = (("video_encoder",), ("prompt_guardrail", "text_tokenizer", "text_encoder"))
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,5 @@ def busy_seconds(composing: Mapping[str, Composing], reported: Mapping[str, floa
 
 def path_seconds(busy: Mapping[str, float]) -> float:
     """Seconds of the longest way through the stages: the prompt's branch runs beside the video encoder."""
-    branches = [sum(busy.get(stage, 0.0) for stage in branch) for branch in _BRANCHES]
+    branches = [sum(busy.get(stage, 0.0) for stage in branch) for branch in BRANCHES]
     return sum(busy.values()) - sum(branches) + max(branches)

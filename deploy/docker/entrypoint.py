@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_triton.errors import ConfigurationError, CosmosError
+from cosmos_triton.pipeline import PROFILES, loaded_networks
 
 IMAGE_REPOSITORY = Path("/opt/cosmos-triton/model_repository")
 SHARED_MEMORY = Path("/dev/shm")
-PROFILES = ("default", "torch", "cpu")
 BUILDING = ("missing", "never")
 
 # Frames of one video are 65 MB; the Python backend's pool would otherwise grow by 1 MB at a time.
@@ -158,14 +158,11 @@ def prepare_plans(settings: Settings) -> None:
 def needed_networks(checkpoint: Path) -> list[str]:
     """The networks behind the ensembles that the checkpoints allow."""
     from cosmos_triton.checkpoints.catalog import servable_ensembles
-    from cosmos_triton.runtimes.plans import NETWORKS
-    from cosmos_triton.server.launch import STAGES
 
     ensembles = servable_ensembles(checkpoint)[0]
     if not ensembles:
         raise ConfigurationError(f"{checkpoint} holds no checkpoints that an ensemble can be served from")
-    stages = {stage for ensemble in ensembles for stage in STAGES[ensemble]}
-    return [network for network in NETWORKS if network in stages]
+    return list(loaded_networks(tuple(ensembles)))
 
 
 def run_export(settings: Settings, target: Sequence[str], networks: Sequence[str]) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cosmos_export.parity import Agreement
 from cosmos_triton.errors import ConfigurationError, CosmosError
-from cosmos_triton.runtimes.plans import NETWORKS, Host, PlanRecord, find_problem, plan_path, record_path
+from cosmos_triton.pipeline import NETWORKS
+from cosmos_triton.runtimes.plans import Host, PlanRecord, find_problem, plan_path, record_path
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,22 @@ same structure at a size that a laptop runs in seconds: 33 frames of 160x256.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 from cosmos_triton.geometry import VideoGeometry
 
 SEQUENCE_MULTIPLE = 64  # position tables and caches are padded to a multiple of this
+TEXT_ROWS = 512  # rows of every text context: prompts are padded to and truncated at this many tokens
+
+
+class Kind(Enum):
+    """What an autoregressive model continues: media alone, or media with a prompt."""
+
+    BASE = "base"
+    VIDEO2WORLD = "Video2World"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,11 @@ class AutoregressiveArchitecture:
             raise ValueError(f"{self.name}: {self.heads} heads cannot share {self.kv_heads} kv heads")
         if self.head_dim % 2:
             raise ValueError(f"{self.name}: head_dim {self.head_dim} is odd")
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the model takes a prompt."""
+        return Kind.VIDEO2WORLD if self.is_video2world else Kind.BASE
 
     @property
     def is_video2world(self) -> bool:
@@ -354,7 +371,7 @@ TEXT_ENCODERS: dict[str, TextEncoderArchitecture] = {
         head_dim=128,
         ffn_dim=65536,
         relative_buckets=32,
-        max_tokens=512,
+        max_tokens=TEXT_ROWS,
     ),
     "tiny": TextEncoderArchitecture(
         name="tiny",
@@ -365,6 +382,6 @@ TEXT_ENCODERS: dict[str, TextEncoderArchitecture] = {
         head_dim=16,
         ffn_dim=64,
         relative_buckets=32,
-        max_tokens=512,
+        max_tokens=TEXT_ROWS,
     ),
 }

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from cosmos_triton.architectures import Kind
 from cosmos_triton.checkpoints.catalog import autoregressive_models, geometry, servable_ensembles
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.demo.random_weights import init_random
 from cosmos_triton.errors import CheckpointError, ConfigurationError
+from cosmos_triton.pipeline import ENSEMBLES
 from cosmos_triton.server.commands import chosen_models
-from cosmos_triton.server.launch import ENSEMBLES
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_without_the_base_model_video2world_remains(copy: Path) -> None:
     shutil.rmtree(copy / "Cosmos-Predict1-tiny")
     served, _ = servable_ensembles(copy)
     assert served == ["cosmos_video2world", "cosmos_video2world_fast"]
-    assert list(autoregressive_models(CheckpointFolder(copy))) == [True]
+    assert list(autoregressive_models(CheckpointFolder(copy))) == [Kind.VIDEO2WORLD]
 
 
 def drop_a_tensor(model: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_damaged_model_is_named_and_the_other_served(copy: Path, caplog: pytes
     served, reasons = servable_ensembles(copy)
     assert served == ["cosmos_video2world", "cosmos_video2world_fast"]
     assert "1 missing" in reasons["cosmos_base"]
-    assert list(autoregressive_models(CheckpointFolder(copy))) == [True]
+    assert list(autoregressive_models(CheckpointFolder(copy))) == [Kind.VIDEO2WORLD]
     assert "the base model is left out: 1 missing" in caplog.text
 
 
@@ -99,8 +100,11 @@ def test_of_several_models_one_is_named(tiny: Path, copy: Path) -> None:
     shutil.copytree(tiny / "Cosmos-Predict1-tiny", copy / other)
     with pytest.raises(CheckpointError, match="more than one autoregressive base model"):
         autoregressive_models(CheckpointFolder(copy))
-    named = autoregressive_models(CheckpointFolder(copy), base=other)
-    assert named[False].directory == copy / other
-    assert chosen_models(copy, [other, "tiny-video2world"]) == {False: other, True: "tiny-video2world"}
+    named = autoregressive_models(CheckpointFolder(copy), {Kind.BASE: other})
+    assert named[Kind.BASE].directory == copy / other
+    assert chosen_models(copy, [other, "tiny-video2world"]) == {
+        Kind.BASE: other,
+        Kind.VIDEO2WORLD: "tiny-video2world",
+    }
     with pytest.raises(ConfigurationError, match="are of one kind"):
         chosen_models(copy, [other, "Cosmos-Predict1-tiny"])

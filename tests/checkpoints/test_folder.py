@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cosmos_triton.architectures import AUTOREGRESSIVE
+from cosmos_triton.architectures import AUTOREGRESSIVE, Kind
 from cosmos_triton.checkpoints import published
 from cosmos_triton.checkpoints.files import read_tensors
 from cosmos_triton.checkpoints.folder import CheckpointFolder
@@ -29,7 +29,7 @@ def test_every_component_has_exactly_its_tensors(tiny: Path) -> None:
     folder = CheckpointFolder(tiny)
     found = [
         folder.autoregressive(),
-        folder.autoregressive(video2world=True),
+        folder.autoregressive(kind=Kind.VIDEO2WORLD),
         folder.discrete_tokenizer(),
         folder.continuous_tokenizer(),
         folder.diffusion_decoder(),
@@ -183,7 +183,7 @@ def test_what_is_missing_says_which_command_fetches_it(tmp_path: Path) -> None:
     fetch = f"`cosmos-triton download --models %s --checkpoint-dir {tmp_path}` fetches it"
     for accessor, models in (
         (folder.autoregressive, "4B"),
-        (lambda: folder.autoregressive(video2world=True), "5B"),
+        (lambda: folder.autoregressive(kind=Kind.VIDEO2WORLD), "5B"),
         (lambda: folder.autoregressive("13B"), "13B"),
         (folder.discrete_tokenizer, "4B"),
         (folder.continuous_tokenizer, "4B"),

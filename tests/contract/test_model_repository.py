@@ -7,10 +7,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from cosmos_triton.server.launch import ENSEMBLES, STAGES
+from cosmos_triton.pipeline import ENSEMBLES, NETWORKS, STAGES
 
 MODELS = Path(__file__).parents[2] / "model_repository"
-ENGINE_NETWORKS = ("video_encoder", "video_decoder", "text_encoder", "diffusion_denoiser", "latent_decoder")
 NAMES = sorted(folder.name for folder in MODELS.iterdir() if folder.is_dir())
 STAGE_NAMES = [name for name in NAMES if name not in ENSEMBLES]
 
@@ -30,7 +29,7 @@ def tensors(declared) -> dict[str, tuple[str, tuple[int, ...], bool]]:
 
 
 def test_the_folder_holds_the_stages_and_ensembles_of_the_launcher() -> None:
-    assert set(NAMES) == {*ENSEMBLES, *(stage for stages in STAGES.values() for stage in stages)}
+    assert set(NAMES) == {*ENSEMBLES, *STAGES}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,7 +58,7 @@ def test_variants_have_equal_tensors(name: str) -> None:
         assert tensors(variant.output) == tensors(production.output), path
 
 
-@pytest.mark.parametrize("name", ENGINE_NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_networks_run_on_tensorrt_in_production(name: str) -> None:
     parsed = config(name)
     assert parsed.backend == "tensorrt"
@@ -102,7 +101,7 @@ def test_ensemble_edges_join(name: str) -> None:
     produced = {key: value[:2] for key, value in public_in.items()}
     read: set[str] = set()
     steps = parsed.ensemble_scheduling.step
-    assert {step.model_name for step in steps} == set(STAGES[name]) - {"diffusion_denoiser"}
+    assert [step.model_name for step in steps] == [stage.name for stage in ENSEMBLES[name].steps]
     for step in steps:
         for own, edge in step.output_map.items():
             assert edge not in produced, f"{edge} has two producers"

@@ -11,7 +11,8 @@ import tritonclient.http as http
 from PIL import Image
 
 from cosmos_client import CosmosClient
-from cosmos_triton.server.launch import ENSEMBLES, Server
+from cosmos_triton.pipeline import ENSEMBLES
+from cosmos_triton.server.launch import Server
 
 pytestmark = pytest.mark.triton
 

@@ -45,7 +45,7 @@ def plan(tmp_path: Path, checkpoint: Path) -> Path:
         gpu="NVIDIA L40S",
         driver="580.95.05",
         precision="bfloat16",
-        shapes={"input_ids": (512,), "text_embeddings": (512, 1024)},
+        shapes={"input_ids": (512,), "attention_mask": (512,), "text_embeddings": (512, 1024)},
         fingerprint="f",
         checkpoint=(FileRecord.of(weights, "t5/model.bin"),),
         plan=FileRecord.of(plan, plan.name),
@@ -102,7 +102,16 @@ def test_a_plan_of_another_library_is_refused(plan: Path, checkpoint: Path) -> N
         ("video_encoder", {"frames": (3, 9, 640, 1024), "tokens": (2, 40, 64)}),
         ("video_decoder", {"tokens": (5, 40, 64), "frames": (33, 640, 1024, 3)}),
         ("latent_decoder", {"latents": (16, 5, 80, 128), "frames": (33, 640, 1024, 3)}),
-        ("diffusion_denoiser", {"predictions": (2, 16, 8, 80, 128)}),
+        (
+            "diffusion_denoiser",
+            {
+                "latents": (16, 8, 80, 128),
+                "timestep": (1,),
+                "tokens": (8, 40, 64),
+                "text_embeddings": (512, 1024),
+                "predictions": (2, 16, 8, 80, 128),
+            },
+        ),
     ],
 )
 def test_another_size_of_video_is_refused(

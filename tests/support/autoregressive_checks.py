@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture, Yarn
+from cosmos_triton.architectures import AUTOREGRESSIVE, TEXT_ROWS, AutoregressiveArchitecture, Yarn
 from cosmos_triton.autoregressive import nucleus
 from cosmos_triton.autoregressive.engine import Engine, EngineSettings, Generation, GenerationRequest
 from cosmos_triton.autoregressive.kv_cache import KVCache, slot_bytes
@@ -204,7 +204,7 @@ def _check_counts(preset: AutoregressiveArchitecture, facts: dict[str, Any]) -> 
     assert parameters == facts["total_params"]
     assert 2 * parameters == facts["checkpoint_bytes_bf16"]
     cache = facts["kv_cache_bytes_max_seq_len_bf16"] + facts["cross_kv_bytes_512ctx_bf16"]
-    assert slot_bytes(preset, context_rows=512, dtype=torch.bfloat16) == cache
+    assert slot_bytes(preset, context_rows=TEXT_ROWS, dtype=torch.bfloat16) == cache
     assert preset.prefix + preset.video_tokens == facts["total_sequence"]
     assert preset.max_sequence == facts["rope_table_rows"]
     for frames, latents in {"1_frame": 1, "9_frames": 2}.items():

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cosmos_triton.architectures import TEXT_ROWS
 from cosmos_triton.autoregressive.sequences import GUESSES
 from cosmos_triton.errors import ConfigurationError
 
@@ -34,7 +35,7 @@ class EngineSettings:
     prefill_chunk: int = 1024
     window: int = 0
     guess: str = "row"
-    context_rows: int = 512
+    context_rows: int = TEXT_ROWS
     memory_fraction: float = 0.8
     graphs: bool = True
 

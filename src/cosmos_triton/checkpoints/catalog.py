@@ -1,23 +1,24 @@
 """What a checkpoint folder lets a server serve."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
-from cosmos_triton.architectures import AutoregressiveArchitecture
+from cosmos_triton.architectures import AutoregressiveArchitecture, Kind
 from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
 from cosmos_triton.checkpoints.inspect import inspect_folder
 from cosmos_triton.checkpoints.published import AUTOREGRESSIVE_FAMILY
 from cosmos_triton.errors import CheckpointError
 from cosmos_triton.geometry import VideoGeometry
-from cosmos_triton.server.launch import ENSEMBLES
+from cosmos_triton.pipeline import ENSEMBLES
 
 _log = logging.getLogger(__name__)
 
-Models = dict[bool, Component[AutoregressiveArchitecture]]
-"""The autoregressive models to serve: False → the base model, True → the Video2World model."""
+Models = dict[Kind, Component[AutoregressiveArchitecture]]
+"""The autoregressive models to serve, at most one of a kind."""
 
 
-def autoregressive_models(folder: CheckpointFolder, base: str = "", video2world: str = "") -> Models:
+def autoregressive_models(folder: CheckpointFolder, names: Mapping[Kind, str] | None = None) -> Models:
     """The base model and the Video2World model of the folder; either may be absent, not both.
 
     A damaged model is named in the log and left out where the other kind is whole, so that the ensembles
@@ -25,19 +26,20 @@ def autoregressive_models(folder: CheckpointFolder, base: str = "", video2world:
 
     Args:
         folder: where to look.
-        base, video2world: preset or directory name, where the folder holds several of a kind.
+        names: preset or directory name of a kind's model, where the folder holds several; empty or
+            absent where it holds one.
 
     Raises:
         CheckpointError: there is no whole model, or there are several of a kind and none is named.
     """
-    kinds = {model.architecture.is_video2world: model.problem for model in _autoregressive(folder)}
-    whole = {model.architecture.is_video2world for model in _autoregressive(folder) if not model.problem}
+    problems = {model.architecture.kind: model.problem for model in _autoregressive(folder)}
+    whole = {model.architecture.kind for model in _autoregressive(folder) if not model.problem}
     if not whole:
-        folder.autoregressive(video2world=next(iter(kinds), False))  # raises, and says what is wrong
-    for kind in kinds.keys() - whole:
-        _log.error("the %s model is left out: %s", "Video2World" if kind else "base", kinds[kind])
-    chosen = {False: base, True: video2world}
-    return {kind: folder.autoregressive(chosen[kind] or None, video2world=kind) for kind in sorted(whole)}
+        folder.autoregressive(kind=next(iter(problems), Kind.BASE))  # raises, and says what is wrong
+    for kind in problems.keys() - whole:
+        _log.error("the %s model is left out: %s", kind, problems[kind])
+    names = names or {}
+    return {kind: folder.autoregressive(names.get(kind) or None, kind) for kind in Kind if kind in whole}
 
 
 def geometry(folder: CheckpointFolder) -> VideoGeometry:

@@ -11,15 +11,16 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from cosmos_triton.architectures import (
+    TEXT_ROWS,
     AutoregressiveArchitecture,
     DiffusionDecoderArchitecture,
+    Kind,
     TextEncoderArchitecture,
     TokenizerArchitecture,
 )
 from cosmos_triton.checkpoints.files import SUFFIXES, read_object, read_tensors
 from cosmos_triton.checkpoints.published import (
     AUTOREGRESSIVE_FAMILY,
-    CONTEXT_TOKENS,
     CONTINUOUS_TOKENIZER_FAMILY,
     DIFFUSION_DECODER_FAMILY,
     DISCRETE_TOKENIZER_FAMILY,
@@ -31,8 +32,11 @@ from cosmos_triton.checkpoints.published import (
 from cosmos_triton.checkpoints.releases import COSMOS1, PREDICT1, Release, release_of
 from cosmos_triton.checkpoints.strict import describe_differences
 from cosmos_triton.errors import CheckpointError
+from cosmos_triton.pipeline import ComponentName
 
 _DEEPEST = 5  # folders below the checkpoint folder that are searched; the hub's cache needs 4
+
+_FETCH = {Kind.BASE: "--models 4B", Kind.VIDEO2WORLD: "--models 5B"}  # the smallest of its kind
 
 TEXT_TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 TEXT_TOKENIZER_JSON = ("tokenizer.json", "tokenizer_config.json", "config.json")
@@ -118,22 +122,20 @@ class CheckpointFolder:
         return tuple(file for file in self.files if file.problem)
 
     def autoregressive(
-        self, model: str | None = None, video2world: bool = False
+        self, model: str | None = None, kind: Kind = Kind.BASE
     ) -> Component[AutoregressiveArchitecture]:
         """The transformer: of preset or directory name `model`, or the only one of its kind.
 
         Args:
             model: e.g. `4B`, `5B`, `tiny-video2world`, or the name of the directory it lies in.
-            video2world: whether a model with a text context is wanted; not consulted when `model` is given.
+            kind: of model that is wanted; not consulted when `model` is given.
         """
         models = [c for c in self.components if c.family is AUTOREGRESSIVE_FAMILY]
         if model is not None:
             named = [c for c in models if self._is_named(c, model)]
             return self._only(named, f"autoregressive model {model}", f"--models {model}")
-        kind = "Video2World" if video2world else "base"
-        fitting = [c for c in models if c.architecture.is_video2world is video2world]
-        fetch = "--models 5B" if video2world else "--models 4B"
-        return self._only(fitting, f"autoregressive {kind} model", fetch, "; name one with --model")
+        fitting = [c for c in models if c.architecture.kind is kind]
+        return self._only(fitting, f"autoregressive {kind} model", _FETCH[kind], "; name one with --model")
 
     def discrete_tokenizer(self) -> Component[TokenizerArchitecture]:
         """DV8x16x16, from `autoencoder.jit` or from `encoder.jit` and `decoder.jit`."""
@@ -150,6 +152,11 @@ class CheckpointFolder:
     def text_encoder(self) -> Component[TextEncoderArchitecture]:
         """The encoder half of T5; its tokenizer's files lie in the same directory."""
         return self._sole(TEXT_ENCODER_FAMILY, "text encoder (T5-11B)", fetch="--models 5B")
+
+    def component(self, name: ComponentName) -> Component[Any]:
+        """The component that a network of the pipeline is made of."""
+        found: Component[Any] = getattr(self, name)()
+        return found
 
     def mean_std(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the continuous latents: two of [C=16, F latent frames]."""
@@ -180,12 +187,12 @@ class CheckpointFolder:
         content = read_object(path)
         context = content.get("context") if isinstance(content, Mapping) else None
         width = decoder.architecture.text_dim
-        if not isinstance(context, Tensor) or tuple(context.shape[-2:]) != (CONTEXT_TOKENS, width):
+        if not isinstance(context, Tensor) or tuple(context.shape[-2:]) != (TEXT_ROWS, width):
             shape = list(context.shape) if isinstance(context, Tensor) else "no tensor"
-            raise CheckpointError(f"{path} has {shape} as `context` instead of [{CONTEXT_TOKENS}, {width}]")
+            raise CheckpointError(f"{path} has {shape} as `context` instead of [{TEXT_ROWS}, {width}]")
         if not context.isfinite().all():
             raise CheckpointError(f"{path} holds numbers in `context` that are not finite")
-        return context.reshape(-1, CONTEXT_TOKENS, width)[0]
+        return context.reshape(-1, TEXT_ROWS, width)[0]
 
     def text_tokenizer(self) -> Path:
         """The directory of the text encoder, when T5's tokenizer is in it."""

@@ -12,6 +12,7 @@ from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
 from cosmos_triton.checkpoints.published import AUTOREGRESSIVE_FAMILY
 from cosmos_triton.errors import CheckpointError
+from cosmos_triton.pipeline import ENSEMBLES, Ensemble
 
 _GUARDRAIL_DIRECTORIES = {"blocklist", "video_content_safety_filter"}
 _CHECKED_AT_ONCE = 1 << 26  # numbers
@@ -118,14 +119,14 @@ def _ensembles(folder: CheckpointFolder) -> Iterator[EnsembleReport]:
     models = [c for c in folder.components if c.family is AUTOREGRESSIVE_FAMILY]
     for model in models:
         architecture: AutoregressiveArchitecture = model.architecture
-        kind = "cosmos_video2world" if architecture.is_video2world else "cosmos_base"
-        for ensemble, checks in ((kind, _full), (f"{kind}_fast", _fast)):
-            reason = model.damage or _other_release(folder, model)
-            reason = reason or _first_failure(checks(folder, architecture))
-            yield EnsembleReport(architecture.name, str(model.directory), ensemble, reason)
+        for ensemble in ENSEMBLES.values():
+            if ensemble.kind is architecture.kind:
+                reason = model.damage or _other_release(folder, model)
+                reason = reason or _first_failure(_checks(ensemble, folder, architecture))
+                yield EnsembleReport(architecture.name, str(model.directory), ensemble.name, reason)
     if not models:
         reason = _first_failure([folder.autoregressive])
-        yield EnsembleReport("", "", "cosmos_base", reason)
+        yield EnsembleReport("", "", next(iter(ENSEMBLES)), reason)
 
 
 def _other_release(folder: CheckpointFolder, model: Component[Any]) -> str:
@@ -142,23 +143,16 @@ def _other_release(folder: CheckpointFolder, model: Component[Any]) -> str:
 Check = Callable[[], object]
 
 
-def _fast(folder: CheckpointFolder, model: AutoregressiveArchitecture) -> Sequence[Check]:
-    """What a model needs that decodes its tokens with the discrete tokenizer."""
-    checks: list[Check] = [
-        lambda: _same("tokens", folder.discrete_tokenizer().architecture.codebook_size, model.vocabulary)
-    ]
-    if model.is_video2world:
-        checks += [
-            lambda: _same(
-                "width of text embeddings", folder.text_encoder().architecture.dim, model.context_dim
-            ),
-            folder.text_tokenizer,
-        ]
-    return checks
+def _checks(
+    ensemble: Ensemble, folder: CheckpointFolder, model: AutoregressiveArchitecture
+) -> Sequence[Check]:
+    """What the ensemble's stages need beside the model: that it is there, and fits the model."""
 
+    def tokens() -> None:
+        _same("tokens", folder.discrete_tokenizer().architecture.codebook_size, model.vocabulary)
 
-def _full(folder: CheckpointFolder, model: AutoregressiveArchitecture) -> Sequence[Check]:
-    """What a model needs whose tokens the diffusion decoder turns into pixels."""
+    def text() -> None:
+        _same("width of text embeddings", folder.text_encoder().architecture.dim, model.context_dim)
 
     def decoder() -> None:
         found = folder.diffusion_decoder().architecture
@@ -166,7 +160,15 @@ def _full(folder: CheckpointFolder, model: AutoregressiveArchitecture) -> Sequen
         if model.context_dim is not None:
             _same("text width of the diffusion decoder", found.text_dim, model.context_dim)
 
-    return [*_fast(folder, model), decoder, folder.aux_context, folder.continuous_tokenizer, folder.mean_std]
+    by_stage: dict[str, Sequence[Check]] = {
+        "video_encoder": [tokens],
+        "video_decoder": [tokens],
+        "text_encoder": [text],
+        "text_tokenizer": [folder.text_tokenizer],
+        "diffusion_decoder": [decoder, folder.aux_context],
+        "latent_decoder": [folder.continuous_tokenizer, folder.mean_std],
+    }
+    return [check for stage in ensemble.stages for check in by_stage.get(stage, [])]
 
 
 def _same(what: str, found: int, needed: int | None) -> None:

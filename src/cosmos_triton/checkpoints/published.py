@@ -32,7 +32,6 @@ Shapes = dict[str, Shape]
 PREFIX = "model."
 PIXEL_CHANNELS = 3
 DIFFUSION_PATCH_PIXELS = 2 * 2  # latent pixels in one patch of the diffusion network
-CONTEXT_TOKENS = 512  # rows of the stored text context, and of every prompt
 MEAN_STD_FRAMES = 16  # latent frames that the published mean_std.pt covers
 
 

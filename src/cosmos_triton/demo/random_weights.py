@@ -28,6 +28,7 @@ from cosmos_triton.architectures import (
     DIFFUSION_DECODERS,
     DISCRETE_TOKENIZERS,
     TEXT_ENCODERS,
+    TEXT_ROWS,
     AutoregressiveArchitecture,
     DiffusionDecoderArchitecture,
     TextEncoderArchitecture,
@@ -202,7 +203,7 @@ def write_diffusion_decoder(arch: DiffusionDecoderArchitecture, directory: Path,
     make = _maker(seed, directory, _diffusion_spread)
     with whole_file(directory / WEIGHTS) as path:
         write_state_dict(path, shapes, torch.bfloat16, make)
-    rows = (1, published.CONTEXT_TOKENS)
+    rows = (1, TEXT_ROWS)
     context = torch.zeros(*rows, arch.text_dim, dtype=torch.bfloat16)
     context[:, :_CONTEXT_ROWS] = make("context", (1, _CONTEXT_ROWS, arch.text_dim))
     mask = torch.zeros(rows)

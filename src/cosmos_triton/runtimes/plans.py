@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.geometry import CONTEXT_FRAMES, VideoGeometry
+from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.pipeline import NETWORKS, video_sizes
 
-NETWORKS = ("video_encoder", "video_decoder", "text_encoder", "diffusion_denoiser", "latent_decoder")
 SERVED_LIBRARY = "tensorrt"  # the one Triton's backend is built on
 
 _BLOCK = 1 << 24
@@ -208,7 +208,7 @@ def find_problem(
     misfit = _misfit(record, host)
     if misfit:
         return f"{plan} {misfit}"
-    if geometry is not None and any(record.shapes.get(n) != s for n, s in _shapes(record.network, geometry)):
+    if geometry is not None and not _makes(record, geometry):
         size = f"{geometry.frames}x{geometry.height}x{geometry.width}"
         return f"{plan} was built for shapes {_text(record.shapes)}, which are not those of {size} videos"
     if not record.plan.holds(plan):
@@ -251,18 +251,12 @@ def _changed(files: Iterable[FileRecord], folder: Path) -> str | None:
     return None
 
 
-def _shapes(network: str, geometry: VideoGeometry) -> Sequence[tuple[str, tuple[int, ...]]]:
-    """The shapes of a network's tensors that follow from the size of video."""
-    frames, height, width = geometry.frames, geometry.height, geometry.width
-    latents, rows, columns = geometry.token_shape
-    pixels = (frames, height, width, 3)
-    shapes: dict[str, list[tuple[str, tuple[int, ...]]]] = {
-        "video_encoder": [("frames", (3, CONTEXT_FRAMES, height, width))],
-        "video_decoder": [("tokens", (latents, rows, columns)), ("frames", pixels)],
-        "latent_decoder": [("frames", pixels)],
-        "diffusion_denoiser": [("predictions", (2, 16, 8, *geometry.latent_plane))],
-    }
-    return shapes.get(network, [])
+def _makes(record: PlanRecord, video: VideoGeometry) -> bool:
+    """Whether the plan's tensors are those of this size of video."""
+    network, sizes = NETWORKS.get(record.network), video_sizes(video)
+    return network is not None and all(
+        tensor.has_shape(record.shapes.get(tensor.name, ()), sizes) for tensor in network.tensors
+    )
 
 
 def _release(version: str) -> tuple[str, ...]:

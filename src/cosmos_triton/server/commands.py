@@ -6,10 +6,11 @@ import socket
 import sys
 from pathlib import Path
 
+from cosmos_triton.architectures import Kind
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.runtimes.plans import NETWORKS, check_plans
+from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, PROFILES, loaded_networks
+from cosmos_triton.runtimes.plans import check_plans
 from cosmos_triton.server.launch import (
-    ENSEMBLES,
     ServerSettings,
     assemble_backends,
     command,
@@ -34,7 +35,11 @@ def _register_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
     )
     add_folders(parser)
     parser.add_argument(
-        "--profile", default="default", choices=("default", "torch", "cpu"), help="%(choices)s"
+        "--profile",
+        default=DEFAULT,
+        choices=PROFILES,
+        help="what the networks run on: "
+        + "; ".join(f"{profile.name}: {profile.runs}" for profile in PROFILES.values()),
     )
     parser.add_argument(
         "--model",
@@ -79,8 +84,8 @@ def serve(arguments: argparse.Namespace) -> int:
         checkpoint_dir=arguments.checkpoint_dir,
         profile=arguments.profile,
         ensembles=tuple(arguments.ensemble or servable_ensembles(arguments.checkpoint_dir)),
-        base_model=chosen.get(False, ""),
-        video2world_model=chosen.get(True, ""),
+        base_model=chosen.get(Kind.BASE, ""),
+        video2world_model=chosen.get(Kind.VIDEO2WORLD, ""),
         host=arguments.host,
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port,
@@ -88,11 +93,11 @@ def serve(arguments: argparse.Namespace) -> int:
         exit_timeout_s=arguments.exit_timeout_s,
         extra=tuple(arguments.extra),
     )
-    if settings.profile == "default":
+    if settings.profile == DEFAULT:
         from cosmos_triton.checkpoints.catalog import geometry
         from cosmos_triton.checkpoints.folder import CheckpointFolder  # seconds of torch
 
-        plans = [model for model in settings.models if model in NETWORKS]
+        plans = loaded_networks(settings.ensembles)
         video = geometry(CheckpointFolder(settings.checkpoint_dir))
         check_plans(settings.model_repository, settings.checkpoint_dir, plans, geometry=video)
     installation = find_installation()
@@ -105,8 +110,8 @@ def serve(arguments: argparse.Namespace) -> int:
     os.execve(line[0], line, environment(settings, installation))
 
 
-def chosen_models(checkpoint_dir: Path, names: list[str]) -> dict[bool, str]:
-    """Names of models by kind (False: base, True: Video2World).
+def chosen_models(checkpoint_dir: Path, names: list[str]) -> dict[Kind, str]:
+    """Names of models by kind.
 
     Raises:
         CheckpointError: the folder has no such model.
@@ -114,9 +119,9 @@ def chosen_models(checkpoint_dir: Path, names: list[str]) -> dict[bool, str]:
     """
     from cosmos_triton.checkpoints.folder import CheckpointFolder
 
-    chosen: dict[bool, str] = {}
+    folder, chosen = CheckpointFolder(checkpoint_dir), dict[Kind, str]()
     for name in names:
-        kind = CheckpointFolder(checkpoint_dir).autoregressive(name).architecture.is_video2world
+        kind = folder.autoregressive(name).architecture.kind
         if kind in chosen:
             raise ConfigurationError(f"--model {chosen[kind]} and --model {name} are of one kind")
         chosen[kind] = name

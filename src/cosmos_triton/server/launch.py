@@ -24,24 +24,11 @@ from pathlib import Path
 from typing import IO
 
 from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, PROFILES, loaded_stages
 from cosmos_triton.serving.settings import CHECKPOINT_VARIABLE
 
 CONTAINER_SERVER = Path("/opt/tritonserver/bin/tritonserver")
 SHARED_MEMORY = Path("/dev/shm")
-
-ENSEMBLES = ("cosmos_base", "cosmos_base_fast", "cosmos_video2world", "cosmos_video2world_fast")
-
-_SHARED = ("media_decoder", "video_encoder", "ar_sampler", "video_guardrail", "media_encoder")
-_PROMPT = ("prompt_guardrail", "text_tokenizer", "text_encoder")
-_FULL = ("diffusion_denoiser", "diffusion_decoder", "latent_decoder")
-_FAST = ("video_decoder",)
-
-STAGES: dict[str, tuple[str, ...]] = {
-    "cosmos_base": _SHARED + _FULL,
-    "cosmos_base_fast": _SHARED + _FAST,
-    "cosmos_video2world": _SHARED + _PROMPT + _FULL,
-    "cosmos_video2world_fast": _SHARED + _PROMPT + _FAST,
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +38,7 @@ class ServerSettings:
     Args:
         model_repository: the folder of models.
         checkpoint_dir: the folder of checkpoints, handed to every stage.
-        profile: `default` (TensorRT), `torch` or `cpu`.
+        profile: one of `PROFILES`.
         ensembles: public ensembles to serve; their stages are loaded with them.
         base_model, video2world_model: which model of its kind, where the folder holds several.
         host: address of all three endpoints.
@@ -62,8 +49,8 @@ class ServerSettings:
 
     model_repository: Path
     checkpoint_dir: Path
-    profile: str = "default"
-    ensembles: tuple[str, ...] = ENSEMBLES
+    profile: str = DEFAULT
+    ensembles: tuple[str, ...] = tuple(ENSEMBLES)
     base_model: str = ""
     video2world_model: str = ""
     host: str = "127.0.0.1"
@@ -78,19 +65,17 @@ class ServerSettings:
             raise ConfigurationError(f"{self.model_repository} is not the model repository")
         if not self.checkpoint_dir.is_dir():
             raise ConfigurationError(f"the checkpoint folder {self.checkpoint_dir} does not exist")
-        if self.profile not in ("default", "torch", "cpu"):
-            raise ConfigurationError(f"profile {self.profile!r} is none of default, torch, cpu")
+        if self.profile not in PROFILES:
+            raise ConfigurationError(f"profile {self.profile!r} is none of {', '.join(PROFILES)}")
         for ensemble in self.ensembles:
-            if ensemble not in STAGES:
+            if ensemble not in ENSEMBLES:
                 raise ConfigurationError(f"ensemble {ensemble!r} is none of {', '.join(ENSEMBLES)}")
 
     @property
     def models(self) -> list[str]:
         """The stages of all chosen ensembles, then the ensembles."""
-        stages = dict.fromkeys(stage for ensemble in self.ensembles for stage in STAGES[ensemble])
-        if self.profile == "torch":
-            stages.pop("diffusion_denoiser", None)  # diffusion_decoder holds the network itself
-        return [*stages, *self.ensembles]
+        stages = loaded_stages(self.ensembles, self.profile)
+        return [*(stage.name for stage in stages), *self.ensembles]
 
 
 @dataclass(frozen=True)
@@ -165,7 +150,7 @@ def command(settings: ServerSettings, installation: Installation, backends: Path
         f"--metrics-port={settings.metrics_port}",
         f"--exit-timeout-secs={settings.exit_timeout_s}",
     ]
-    if settings.profile != "default":
+    if settings.profile != DEFAULT:
         arguments.append(f"--model-config-name={settings.profile}")
     return arguments + list(settings.extra)
 

@@ -8,17 +8,14 @@ time is the gap between their neighbours, transfers included.
 import json
 from typing import Any
 
+from cosmos_triton.pipeline import ENSEMBLES
+
 Report = dict[str, Any]
 
 TIMELINE = "_timeline"
 
-# What runs between two Python stages that follow each other.
-_BETWEEN = {
-    ("media_decoder", "ar_sampler"): "video_encoder",
-    ("prompt_guardrail", "ar_sampler"): "video_encoder and text_encoder",
-    ("ar_sampler", "video_guardrail"): "video_decoder",
-    ("diffusion_decoder", "video_guardrail"): "latent_decoder",
-}
+# The networks that run between two stages that report one after the other.
+_GAPS = {stages: gap for ensemble in ENSEMBLES.values() for stages, gap in ensemble.gaps.items()}
 
 
 def parse(raw: bytes | None) -> Report:
@@ -53,9 +50,9 @@ def finish(report: Report) -> Report:
     for index, (stage, began, ended) in enumerate(timeline):
         if index:
             before, _, previous_end = timeline[index - 1]
-            between = _BETWEEN.get((before, stage))
-            if between is not None:
-                seconds[between] = round(began - previous_end, 4)
+            gap = _GAPS.get((before, stage))
+            if gap is not None:
+                seconds[gap] = round(began - previous_end, 4)
         seconds[stage] = round(ended - began, 4)
     if timeline:
         seconds["total"] = round(timeline[-1][2] - timeline[0][1], 4)

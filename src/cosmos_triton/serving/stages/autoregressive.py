@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cosmos_triton.architectures import AutoregressiveArchitecture
+from cosmos_triton.architectures import AutoregressiveArchitecture, Kind
 from cosmos_triton.autoregressive.engine import Engine, EngineSettings, Generation, GenerationRequest
 from cosmos_triton.autoregressive.memory import OffloadedMemory, ResidentMemory
 from cosmos_triton.autoregressive.parameters import SamplingParameters
@@ -49,8 +49,10 @@ class Sampler:
     def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
         models = catalog.autoregressive_models(
             CheckpointFolder(settings.checkpoint_dir),
-            base=settings.text("base_model", ""),
-            video2world=settings.text("video2world_model", ""),
+            {
+                Kind.BASE: settings.text("base_model", ""),
+                Kind.VIDEO2WORLD: settings.text("video2world_model", ""),
+            },
         )
         self._engines = {
             kind: _start_engine(component, settings, metrics) for kind, component in models.items()
@@ -78,7 +80,7 @@ class Sampler:
         if "context_tokens" not in inputs:
             raise InvalidInput("context_tokens is missing")
         text = inputs.get("text_embeddings")
-        engine = self._engine(video2world=text is not None)
+        engine = self._engine(Kind.BASE if text is None else Kind.VIDEO2WORLD)
         parameters = _parameters(inputs, engine.architecture)
         frames = integer(inputs, "num_input_frames") or 9
         before = reports.parse(to_bytes(inputs, "report"))
@@ -119,11 +121,10 @@ class Sampler:
         for engine in self._engines.values():
             engine.stop()
 
-    def _engine(self, *, video2world: bool) -> Engine:
-        if video2world not in self._engines:
-            kind = "Video2World" if video2world else "base"
+    def _engine(self, kind: Kind) -> Engine:
+        if kind not in self._engines:
             raise Unavailable(f"this server has no usable {kind} model; its log says why")
-        return self._engines[video2world]
+        return self._engines[kind]
 
 
 def _start_engine(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from cosmos_triton.architectures import TEXT_ROWS
 from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.diffusion.denoiser import FastDenoiser
@@ -99,7 +100,7 @@ class InProcessSampler:
         tokens = torch.zeros(self.settings.window, rows, columns, dtype=torch.int32)
         sample = torch.zeros(LATENT_CHANNELS, self.settings.window, *geometry.latent_plane)
         with turn(self._device) if self._offloaded else nullcontext(), self._denoiser.present():
-            conditioning = self._denoiser.condition(tokens, torch.zeros(512, text_dim))
+            conditioning = self._denoiser.condition(tokens, torch.zeros(TEXT_ROWS, text_dim))
             self._denoiser(sample, timesteps(self.settings)[0], conditioning)
         del conditioning
         release_memory(self._device)
