@@ -19,12 +19,12 @@ from cosmos_triton.architectures import (
 from cosmos_triton.checkpoints.files import SUFFIXES, read_object, read_tensors
 from cosmos_triton.checkpoints.published import (
     AUTOREGRESSIVE_FAMILY,
-    CONTEXT_TOKENS,
     CONTINUOUS_TOKENIZER_FAMILY,
     DIFFUSION_DECODER_FAMILY,
     DISCRETE_TOKENIZER_FAMILY,
     FAMILIES,
     TEXT_ENCODER_FAMILY,
+    TEXT_ROWS,
     Family,
     Shape,
 )
@@ -124,7 +124,7 @@ class CheckpointFolder:
 
         Args:
             model: e.g. `4B`, `5B`, `tiny-video2world`, or the name of the directory it lies in.
-            video2world: whether a model with a text context is wanted; not consulted when `model` is given.
+            video2world: whether a model with text embeddings is wanted; not consulted when `model` is given.
         """
         models = [c for c in self.components if c.family is AUTOREGRESSIVE_FAMILY]
         if model is not None:
@@ -173,19 +173,19 @@ class CheckpointFolder:
             raise CheckpointError(f"{path} holds a deviation that is not above zero")
         return mean, std
 
-    def aux_context(self) -> Tensor:
-        """The stored text context that base models' diffusion decoding uses: [512, text width]."""
+    def default_text(self) -> Tensor:
+        """The stored text embeddings that base models' diffusion decoding uses: [512, text width]."""
         decoder = self.diffusion_decoder()
         path = self._beside(decoder, "aux_vars")
         content = read_object(path)
-        context = content.get("context") if isinstance(content, Mapping) else None
+        text = content.get("context") if isinstance(content, Mapping) else None
         width = decoder.architecture.text_dim
-        if not isinstance(context, Tensor) or tuple(context.shape[-2:]) != (CONTEXT_TOKENS, width):
-            shape = list(context.shape) if isinstance(context, Tensor) else "no tensor"
-            raise CheckpointError(f"{path} has {shape} as `context` instead of [{CONTEXT_TOKENS}, {width}]")
-        if not context.isfinite().all():
+        if not isinstance(text, Tensor) or tuple(text.shape[-2:]) != (TEXT_ROWS, width):
+            shape = list(text.shape) if isinstance(text, Tensor) else "no tensor"
+            raise CheckpointError(f"{path} has {shape} as `context` instead of [{TEXT_ROWS}, {width}]")
+        if not text.isfinite().all():
             raise CheckpointError(f"{path} holds numbers in `context` that are not finite")
-        return context.reshape(-1, CONTEXT_TOKENS, width)[0]
+        return text.reshape(-1, TEXT_ROWS, width)[0]
 
     def text_tokenizer(self) -> Path:
         """The directory of the text encoder, when T5's tokenizer is in it."""

@@ -149,9 +149,7 @@ def _fast(folder: CheckpointFolder, model: AutoregressiveArchitecture) -> Sequen
     ]
     if model.is_video2world:
         checks += [
-            lambda: _same(
-                "width of text embeddings", folder.text_encoder().architecture.dim, model.context_dim
-            ),
+            lambda: _same("width of text embeddings", folder.text_encoder().architecture.dim, model.text_dim),
             folder.text_tokenizer,
         ]
     return checks
@@ -163,10 +161,10 @@ def _full(folder: CheckpointFolder, model: AutoregressiveArchitecture) -> Sequen
     def decoder() -> None:
         found = folder.diffusion_decoder().architecture
         _same("tokens of the diffusion decoder", found.vocabulary, model.vocabulary)
-        if model.context_dim is not None:
-            _same("text width of the diffusion decoder", found.text_dim, model.context_dim)
+        if model.text_dim is not None:
+            _same("text width of the diffusion decoder", found.text_dim, model.text_dim)
 
-    return [*_fast(folder, model), decoder, folder.aux_context, folder.continuous_tokenizer, folder.mean_std]
+    return [*_fast(folder, model), decoder, folder.default_text, folder.continuous_tokenizer, folder.mean_std]
 
 
 def _same(what: str, found: int, needed: int | None) -> None:

@@ -32,7 +32,7 @@ Shapes = dict[str, Shape]
 PREFIX = "model."
 PIXEL_CHANNELS = 3
 DIFFUSION_PATCH_PIXELS = 2 * 2  # latent pixels in one patch of the diffusion network
-CONTEXT_TOKENS = 512  # rows of the stored text context, and of every prompt
+TEXT_ROWS = 512  # rows of every text: prompts are padded to so many tokens
 MEAN_STD_FRAMES = 16  # latent frames that the published mean_std.pt covers
 
 
@@ -43,9 +43,9 @@ def autoregressive_shapes(arch: AutoregressiveArchitecture) -> Shapes:
     for layer in range(arch.layers):
         name = f"layers.{layer}."
         shapes |= _attention_shapes(f"{name}attention.", arch.dim, arch.dim, queries, keys, arch.head_dim)
-        if arch.context_dim is not None:
+        if arch.text_dim is not None:
             shapes |= _attention_shapes(
-                f"{name}cross_attention.", arch.dim, arch.context_dim, queries, keys, arch.head_dim
+                f"{name}cross_attention.", arch.dim, arch.text_dim, queries, keys, arch.head_dim
             )
             shapes[f"{name}cross_attention_norm.weight"] = (arch.dim,)
         shapes |= {
