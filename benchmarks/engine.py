@@ -34,7 +34,7 @@ from cosmos_triton.autoregressive.runner import Runner
 from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, build
 
-CONTEXT_ROWS = 512
+TEXT_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ def bytes_of_a_pass(network: AutoregressiveTransformer, videos: int, position: i
     skipped = ("embedding", "cross_attention.wkv")  # of the text a pass reads the keys and values
     weights = sum(p.nbytes for name, p in network.named_parameters() if not name.endswith(skipped))
     per_row = 2 * a.layers * a.kv_heads * a.head_dim * network.output.element_size()
-    rows = position + 1 + (CONTEXT_ROWS if a.is_video2world else 0)
+    rows = position + 1 + (TEXT_ROWS if a.is_video2world else 0)
     return weights + videos * rows * per_row
 
 
 def fill(runner: Runner, position: int) -> None:
     """Bring every sequence to `position`, with random keys, values, tokens and a text."""
     a = runner.architecture
-    held = (runner.cache.keys, runner.cache.values, runner.cache.context_keys, runner.cache.context_values)
+    held = (runner.cache.keys, runner.cache.values, runner.cache.text_keys, runner.cache.text_values)
     for tensor in held:
         if tensor is not None:
             tensor.normal_()
@@ -127,7 +127,7 @@ def fill(runner: Runner, position: int) -> None:
 def measure_prefill(runner: Runner, clock: Clock) -> float:
     """Seconds for the prompt of nine frames."""
     a = runner.architecture
-    prompt = a.prefix + 2 * a.latent_shape[1] * a.latent_shape[2] - 1
+    prompt = a.video_start + 2 * a.latent_shape[1] * a.latent_shape[2] - 1
     chunk = runner.settings.prefill_chunk
 
     def prefill() -> None:
@@ -163,10 +163,10 @@ def same_tokens(network: AutoregressiveTransformer, plans: list[tuple[int, int]]
     found = []
     prompt = torch.randint(0, a.vocabulary, (300,), generator=torch.Generator().manual_seed(1))
     for videos, window in plans:
-        settings = EngineSettings(max_videos=videos, window=window, context_rows=CONTEXT_ROWS)
+        settings = EngineSettings(max_videos=videos, window=window, text_rows=TEXT_ROWS)
         runner = Runner(network, settings)
         for slot in range(videos):
-            context = torch.randn(CONTEXT_ROWS, a.context_dim) if a.context_dim is not None else None
+            context = torch.randn(TEXT_ROWS, a.text_dim) if a.text_dim is not None else None
             if context is not None:
                 context.copy_(torch.linspace(-1, 1, context.numel()).view_as(context))
             parameters = SamplingParameters.recommended(a, seed=slot)
@@ -184,7 +184,7 @@ def measure_serving(network: AutoregressiveTransformer, videos: int, window: int
     a = network.architecture
     latents, height, width = a.latent_shape
     engine = Engine(
-        network, EngineSettings(max_videos=videos, max_queue=0, window=window, context_rows=CONTEXT_ROWS)
+        network, EngineSettings(max_videos=videos, max_queue=0, window=window, text_rows=TEXT_ROWS)
     )
     engine.start()
     outcomes: queue.Queue[Generation | BaseException] = queue.Queue()
@@ -192,7 +192,7 @@ def measure_serving(network: AutoregressiveTransformer, videos: int, window: int
     began = time.perf_counter()
     for seed in range(videos):
         context = np.random.default_rng(seed).integers(0, a.vocabulary, shape, dtype=np.int32)
-        text = None if a.context_dim is None else torch.zeros(CONTEXT_ROWS, a.context_dim)
+        text = None if a.text_dim is None else torch.zeros(TEXT_ROWS, a.text_dim)
         parameters = SamplingParameters.recommended(a, seed=seed)
         engine.submit(GenerationRequest(str(seed), context, text, parameters), outcomes.put)
     done = [outcomes.get() for _ in range(videos)]
@@ -233,12 +233,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     architecture = AUTOREGRESSIVE[options.model]
     network = random_network(architecture, device)
     _, height, width = architecture.latent_shape
-    middle = architecture.prefix + 7 * height * width // 2  # of what follows nine frames
+    middle = architecture.video_start + 7 * height * width // 2  # of what follows nine frames
     positions = (middle, architecture.max_sequence // 2)
     most = max(options.videos)
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
-        most = min(most, int(free * 0.9) // slot_bytes(architecture, context_rows=512, dtype=torch.bfloat16))
+        most = min(most, int(free * 0.9) // slot_bytes(architecture, text_rows=512, dtype=torch.bfloat16))
     runner = Runner(network, EngineSettings(max_videos=most, window=1, prefill_chunk=options.prefill_chunk))
     prefill = measure_prefill(runner, clock)
     passes = [
@@ -257,7 +257,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "operations": "plain" if network.operations is plain else "fused",
         "environment": environment(device),
         "ceiling_gigabytes_per_second": copy_speed,
-        "prefill_tokens": architecture.prefix + 2 * height * width - 1,
+        "prefill_tokens": architecture.video_start + 2 * height * width - 1,
         "prefill_chunk": options.prefill_chunk,
         "prefill_seconds": prefill,
         "passes": [asdict(each) for each in passes],

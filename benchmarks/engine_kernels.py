@@ -235,7 +235,7 @@ def time_network() -> Iterator[dict[str, Any]]:
     """A pass of 4B over one token, without sampling; the library is PyTorch's operations, compiled."""
     architecture = AUTOREGRESSIVE["4B"]
     network = random_network(architecture, "cuda")
-    cache = KVCache(architecture, 1, context_rows=0, dtype=torch.bfloat16, device="cuda")
+    cache = KVCache(architecture, 1, text_rows=0, dtype=torch.bfloat16, device="cuda")
     cache.keys.normal_()
     cache.values.normal_()
     tokens = torch.zeros(1, 1, dtype=torch.int64, device="cuda")

@@ -127,7 +127,7 @@ def passes(
 ) -> tuple[float, Tensor]:
     """Passes a token, over all prompts, and the tokens."""
     count, length = prompts.shape
-    cache = KVCache(ARCHITECTURE, count, context_rows=1, dtype=torch.float32, device="cpu")
+    cache = KVCache(ARCHITECTURE, count, text_rows=1, dtype=torch.float32, device="cpu")
     state = Sequences.allocate(ARCHITECTURE, count, window, torch.device("cpu"))
     for slot in range(count):
         chosen = dataclasses.replace(parameters, seed=parameters.seed + slot)

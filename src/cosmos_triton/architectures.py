@@ -35,7 +35,7 @@ class Yarn:
 
 @dataclass(frozen=True)
 class AutoregressiveArchitecture:
-    """A transformer over video tokens; Video2World models also attend over a text context."""
+    """A transformer over video tokens; Video2World models also attend over text embeddings."""
 
     name: str
     dim: int
@@ -50,7 +50,7 @@ class AutoregressiveArchitecture:
     rope_theta: float
     latent_shape: tuple[int, int, int]  # (T, H, W) of the token grid
     yarn: Yarn | None
-    context_dim: int | None  # width of the text context; None for base models
+    text_dim: int | None  # width of the text embeddings; None for base models
     recommended_temperature: float
     recommended_top_p: float
 
@@ -67,8 +67,8 @@ class AutoregressiveArchitecture:
 
     @property
     def is_video2world(self) -> bool:
-        """Whether the model takes a text context (and a begin-of-video token)."""
-        return self.context_dim is not None
+        """Whether the model takes text embeddings (and a begin-of-video token)."""
+        return self.text_dim is not None
 
     @property
     def bov_token(self) -> int | None:
@@ -76,8 +76,8 @@ class AutoregressiveArchitecture:
         return self.vocabulary if self.is_video2world else None
 
     @property
-    def prefix(self) -> int:
-        """Positions before the first video token: 1 (bov) for Video2World, else 0."""
+    def video_start(self) -> int:
+        """Position of the first video token: 1, behind the begin-of-video token, for Video2World, else 0."""
         return 1 if self.is_video2world else 0
 
     @property
@@ -88,8 +88,8 @@ class AutoregressiveArchitecture:
 
     @property
     def max_sequence(self) -> int:
-        """Rows of position tables and caches: prefix and video tokens, padded to a multiple of 64."""
-        length = self.prefix + self.video_tokens
+        """Rows of position tables and caches: all tokens of a sequence, padded to a multiple of 64."""
+        length = self.video_start + self.video_tokens
         return -(-length // SEQUENCE_MULTIPLE) * SEQUENCE_MULTIPLE
 
     @property
@@ -176,7 +176,7 @@ AUTOREGRESSIVE: dict[str, AutoregressiveArchitecture] = {
         rope_theta=500_000.0,
         latent_shape=_PUBLISHED_LATENT_SHAPE,
         yarn=None,
-        context_dim=None,
+        text_dim=None,
         recommended_temperature=1.0,
         recommended_top_p=0.8,
     ),
@@ -194,7 +194,7 @@ AUTOREGRESSIVE: dict[str, AutoregressiveArchitecture] = {
         rope_theta=500_000.0,
         latent_shape=_PUBLISHED_LATENT_SHAPE,
         yarn=None,
-        context_dim=1024,
+        text_dim=1024,
         recommended_temperature=1.0,
         recommended_top_p=0.7,
     ),
@@ -212,7 +212,7 @@ AUTOREGRESSIVE: dict[str, AutoregressiveArchitecture] = {
         rope_theta=500_000.0,
         latent_shape=_PUBLISHED_LATENT_SHAPE,
         yarn=_PUBLISHED_YARN,
-        context_dim=None,
+        text_dim=None,
         recommended_temperature=1.0,
         recommended_top_p=0.9,
     ),
@@ -230,7 +230,7 @@ AUTOREGRESSIVE: dict[str, AutoregressiveArchitecture] = {
         rope_theta=500_000.0,
         latent_shape=_PUBLISHED_LATENT_SHAPE,
         yarn=_PUBLISHED_YARN,
-        context_dim=1024,
+        text_dim=1024,
         recommended_temperature=1.0,
         recommended_top_p=0.8,
     ),
@@ -248,7 +248,7 @@ AUTOREGRESSIVE: dict[str, AutoregressiveArchitecture] = {
         rope_theta=500_000.0,
         latent_shape=_TINY_LATENT_SHAPE,
         yarn=None,
-        context_dim=None,
+        text_dim=None,
         recommended_temperature=1.0,
         recommended_top_p=0.8,
     ),
@@ -266,7 +266,7 @@ AUTOREGRESSIVE: dict[str, AutoregressiveArchitecture] = {
         rope_theta=500_000.0,
         latent_shape=_TINY_LATENT_SHAPE,
         yarn=Yarn(original_shape=(3, 10, 16), beta_fast=4.0, beta_slow=1.0, scale=2.0),
-        context_dim=32,
+        text_dim=32,
         recommended_temperature=1.0,
         recommended_top_p=0.7,
     ),

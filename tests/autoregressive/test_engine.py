@@ -22,8 +22,8 @@ from cosmos_triton.errors import (
 )
 from support.engines import (
     BASE,
-    CONTEXT_ROWS,
     PATIENCE_S,
+    TEXT_ROWS,
     VIDEO2WORLD,
     Outcome,
     Recorder,
@@ -158,11 +158,11 @@ def test_a_full_queue_refuses_at_once() -> None:
         ({"context_tokens": np.full((1, 4, 6), 96)}, "token 96 is not in 0..95"),
         ({"context_tokens": np.full((1, 4, 6), -1)}, "token -1"),
         ({"context_tokens": np.zeros((1, 4, 6))}, "float64"),
-        ({"text_context": torch.zeros(CONTEXT_ROWS, 24)}, "takes no text"),
+        ({"text_embeddings": torch.zeros(TEXT_ROWS, 24)}, "takes no text"),
     ],
 )
 def test_unfit_requests_are_refused_before_they_are_taken(options: dict[str, object], reason: str) -> None:
-    values = {"context_tokens": np.zeros((1, 4, 6), np.int32), "text_context": None, **options}
+    values = {"context_tokens": np.zeros((1, 4, 6), np.int32), "text_embeddings": None, **options}
     unfit = GenerationRequest(id="x", parameters=SamplingParameters(0, 1.0, 0.8), **values)  # type: ignore[arg-type]
     with running() as engine:
         neighbour = submit(engine, request(1, latents=4))
@@ -176,7 +176,7 @@ def test_unfit_requests_are_refused_before_they_are_taken(options: dict[str, obj
     [
         (None, "needs a text"),
         (torch.zeros(5, 24), r"\[5, 24\]"),
-        (torch.full((CONTEXT_ROWS, 24), torch.nan), "finite"),
+        (torch.full((TEXT_ROWS, 24), torch.nan), "finite"),
     ],
 )
 def test_video2world_needs_a_fitting_text_context(text: torch.Tensor | None, reason: str) -> None:

@@ -21,8 +21,8 @@ from cosmos_triton.errors import Cancelled, DeadlineExceeded, Unavailable
 from cosmos_triton.residency.weights import Turn, turn
 from support.engines import (
     BASE,
-    CONTEXT_ROWS,
     PATIENCE_S,
+    TEXT_ROWS,
     VIDEO2WORLD,
     Outcome,
     Recorder,
@@ -45,7 +45,7 @@ def own_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def offloaded(*, video2world: bool = False, **settings: object) -> tuple[Engine, OffloadedMemory]:
     net = network(architecture(video2world=video2world))
     memory = OffloadedMemory(net, CPU)
-    values = {"context_rows": CONTEXT_ROWS, **settings}
+    values = {"text_rows": TEXT_ROWS, **settings}
     return Engine(net, EngineSettings(**values), memory=memory), memory  # type: ignore[arg-type]
 
 
@@ -237,8 +237,8 @@ def test_graphs_find_weights_and_cache_where_they_were(name: str) -> None:
     wanted = []
     for seed in range(3):
         text = None
-        if small.context_dim is not None:
-            text = torch.from_numpy(generator.standard_normal((512, small.context_dim), dtype=np.float32))
+        if small.text_dim is not None:
+            text = torch.from_numpy(generator.standard_normal((512, small.text_dim), dtype=np.float32))
         context = generator.integers(0, small.vocabulary, (1 + seed % 2, 10, 16), dtype=np.int32)
         wanted.append(GenerationRequest(f"r{seed}", context, text, SamplingParameters(seed, 1.0, 0.8)))
 

@@ -23,7 +23,7 @@ def test_angles_are_position_times_frequency_w_fastest() -> None:
     angles = rotary_angles(arch)
     temporal, spatial = axis_frequencies(arch)
     t, h, w = 2, 3, 5
-    place = arch.prefix + (t * 4 + h) * 6 + w
+    place = arch.video_start + (t * 4 + h) * 6 + w
     assert torch.equal(angles[place], torch.cat([t * temporal, h * spatial, w * spatial]))
 
 

@@ -18,7 +18,7 @@ VIDEO2WORLD = network(architecture(video2world=True, yarn=True))
 
 def prompt(net: AutoregressiveTransformer, seed: int, latents: int = 2) -> Tensor:
     tokens = torch.randint(0, 96, (latents * 24,), generator=torch.Generator().manual_seed(seed))
-    return torch.cat([torch.full((net.architecture.prefix,), 96), tokens])
+    return torch.cat([torch.full((net.architecture.video_start,), 96), tokens])
 
 
 def generate(
@@ -31,16 +31,16 @@ def generate(
     """Tokens of one video for each entry, all in one batch: [B, tokens], and the passes it took."""
     arch = net.architecture
     slots = len(parameters) + 1  # slot 0 stays empty
-    cache = KVCache(arch, slots, context_rows=5, dtype=torch.float32, device="cpu")
+    cache = KVCache(arch, slots, text_rows=5, dtype=torch.float32, device="cpu")
     sequences = Sequences.allocate(arch, slots, window, torch.device("cpu"))
-    last = arch.prefix + arch.video_tokens - 1
+    last = arch.video_start + arch.video_tokens - 1
     with torch.inference_mode():
         for slot, chosen in enumerate(parameters, start=1):
             tokens = prompt(net, seed=chosen.seed % 3)
             sequences.start(slot, tokens, chosen)
             if arch.is_video2world:
                 generator = torch.Generator().manual_seed(chosen.seed % 5)
-                net.store_context(torch.randn(5, 24, generator=generator), slot, cache)
+                net.store_text(torch.randn(5, 24, generator=generator), slot, cache)
             for start in range(0, len(tokens) - 1, chunk):
                 stop = min(start + chunk, len(tokens) - 1)
                 prefill(net, cache, sequences, slot, start, stop)
@@ -106,7 +106,7 @@ def test_draws_settle_up_to_the_first_that_differs_from_its_guess() -> None:
 
 def test_a_finished_sequence_stays_as_it_is() -> None:
     arch = BASE.architecture
-    cache = KVCache(arch, 1, context_rows=1, dtype=torch.float32, device="cpu")
+    cache = KVCache(arch, 1, text_rows=1, dtype=torch.float32, device="cpu")
     sequences = Sequences.allocate(arch, 1, 4, torch.device("cpu"))
     sequences.start(0, torch.arange(120) % 96, SamplingParameters(0, 1.0, 0.8))
     with torch.inference_mode():

@@ -8,11 +8,11 @@ from cosmos_triton.errors import CheckpointError
 from support.tiny_autoregressive import architecture, network, weights
 
 VARIANTS = [{"video2world": False}, {"video2world": True}, {"video2world": True, "yarn": True}]
-CONTEXT_ROWS = 7
+TEXT_ROWS = 7
 
 
 def cache_for(net: AutoregressiveTransformer, slots: int = 4) -> KVCache:
-    cache = KVCache(net.architecture, slots, context_rows=CONTEXT_ROWS, dtype=torch.float32, device="cpu")
+    cache = KVCache(net.architecture, slots, text_rows=TEXT_ROWS, dtype=torch.float32, device="cpu")
     cache.keys.normal_()  # what a former occupant left behind must not matter
     cache.values.normal_()
     return cache
@@ -23,7 +23,7 @@ def prepared(net: AutoregressiveTransformer, slots: int = 4) -> KVCache:
     if net.architecture.is_video2world:
         for slot in range(slots):
             generator = torch.Generator().manual_seed(slot)
-            net.store_context(torch.randn(CONTEXT_ROWS, 24, generator=generator), slot, cache)
+            net.store_text(torch.randn(TEXT_ROWS, 24, generator=generator), slot, cache)
     return cache
 
 
@@ -89,12 +89,12 @@ def test_a_token_sees_itself_and_the_past_only() -> None:
 def test_zero_rows_of_the_text_context_take_part_in_attention() -> None:
     arch = architecture(video2world=True)
     net = network(arch)
-    context = torch.randn(CONTEXT_ROWS, 24, generator=torch.Generator().manual_seed(0))
+    context = torch.randn(TEXT_ROWS, 24, generator=torch.Generator().manual_seed(0))
     context[4:] = 0
     results = []
-    for rows in (CONTEXT_ROWS, 4):
-        cache = KVCache(arch, 1, context_rows=rows, dtype=torch.float32, device="cpu")
-        net.store_context(context[:rows], 0, cache)
+    for rows in (TEXT_ROWS, 4):
+        cache = KVCache(arch, 1, text_rows=rows, dtype=torch.float32, device="cpu")
+        net.store_text(context[:rows], 0, cache)
         results.append(logits(net, cache, tokens_for(net, 1, 5), 0, [0]))
     assert (results[0] - results[1]).abs().max() > 1e-3
 
@@ -122,7 +122,7 @@ def test_build_lists_every_name_that_does_not_fit() -> None:
 def test_slot_bytes_are_those_of_the_cache() -> None:
     for variant in VARIANTS:
         arch = architecture(**variant)
-        cache = KVCache(arch, 3, context_rows=CONTEXT_ROWS, dtype=torch.float32, device="cpu")
-        held = [cache.keys, cache.values, cache.context_keys, cache.context_values]
+        cache = KVCache(arch, 3, text_rows=TEXT_ROWS, dtype=torch.float32, device="cpu")
+        held = [cache.keys, cache.values, cache.text_keys, cache.text_values]
         total = sum(tensor.nbytes for tensor in held if tensor is not None)
-        assert total == 3 * slot_bytes(arch, context_rows=CONTEXT_ROWS, dtype=torch.float32)
+        assert total == 3 * slot_bytes(arch, text_rows=TEXT_ROWS, dtype=torch.float32)

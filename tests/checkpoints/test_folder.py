@@ -40,7 +40,7 @@ def test_every_component_has_exactly_its_tensors(tiny: Path) -> None:
         assert shapes == component.family.shapes(component.architecture)
     assert [component.architecture.name for component in found[:2]] == ["tiny", "tiny-video2world"]
     assert folder.mean_std()[0].shape == (16, 16)
-    assert folder.aux_context().shape == (512, 32)
+    assert folder.default_text().shape == (512, 32)
     assert (folder.text_tokenizer() / "tokenizer.json").is_file()
     assert folder.unreadable == ()
 
@@ -190,7 +190,7 @@ def test_what_is_missing_says_which_command_fetches_it(tmp_path: Path) -> None:
         (folder.diffusion_decoder, "4B"),
         (folder.text_encoder, "5B"),
         (folder.mean_std, "4B"),
-        (folder.aux_context, "4B"),
+        (folder.default_text, "4B"),
     ):
         with pytest.raises(CheckpointError) as caught:
             accessor()
@@ -259,7 +259,7 @@ def test_aux_vars_of_another_shape(copied: Copy, content: object) -> None:
     folder = copied(DECODER)
     torch.save(content, folder / DECODER / "aux_vars.pt")
     with pytest.raises(CheckpointError, match=r"as `context` instead of \[512, 32\]"):
-        CheckpointFolder(folder).aux_context()
+        CheckpointFolder(folder).default_text()
 
 
 def test_t5_without_its_tokenizer(copied: Copy) -> None:

@@ -71,7 +71,7 @@ def test_the_in_process_decoder_makes_the_published_latents(
 ) -> None:
     folder = CheckpointFolder(checkpoints)
     plain = STAGE_MODULES["diffusion_denoiser"].load(folder, torch.float32)
-    text = folder.aux_context().float()
+    text = folder.default_text().float()
     tokens, seed = world
     with torch.inference_mode():
         expected = decode_tokens(

@@ -70,7 +70,7 @@ def architecture_of(name: str, model: dict[str, Any]) -> AutoregressiveArchitect
         rope_theta=model["rope_theta"],
         latent_shape=(latents, height, width),
         yarn=yarn,
-        context_dim=model["context_dim"] if model["insert_cross_attn"] else None,
+        text_dim=model["context_dim"] if model["insert_cross_attn"] else None,
         recommended_temperature=1.0,
         recommended_top_p=0.8,
     )
@@ -102,7 +102,7 @@ def _check_logits(file: ParityFile, network: AutoregressiveTransformer) -> None:
     tokens = tensors["io.tf_tokens"].long()[None]  # [1, N]
     length, prompt = tokens.shape[1], len(tensors["io.prefill_logits"])
     positions = torch.arange(length)[None]
-    cache, slots = _cache_with_context(file, network), torch.tensor([1])
+    cache, slots = _cache_with_text(file, network), torch.tensor([1])
 
     def logits(start: int, stop: int) -> Tensor:  # [stop - start, V]
         hidden = network(tokens[:, start:stop], positions[:, start:stop], slots, cache)
@@ -117,12 +117,12 @@ def _check_logits(file: ParityFile, network: AutoregressiveTransformer) -> None:
             _assert_near(name, stored[0, 1, :, :length], tensors[name], CACHE)
 
 
-def _cache_with_context(file: ParityFile, network: AutoregressiveTransformer) -> KVCache:
-    context = file.tensors.get("io.context")  # [1, rows, context_dim]
-    rows = 0 if context is None else context.shape[1]
-    cache = KVCache(network.architecture, 2, context_rows=rows, dtype=torch.float32, device="cpu")
-    if context is not None:
-        network.store_context(context[0], 1, cache)
+def _cache_with_text(file: ParityFile, network: AutoregressiveTransformer) -> KVCache:
+    text = file.tensors.get("io.context")  # [1, rows, text_dim]
+    rows = 0 if text is None else text.shape[1]
+    cache = KVCache(network.architecture, 2, text_rows=rows, dtype=torch.float32, device="cpu")
+    if text is not None:
+        network.store_text(text[0], 1, cache)
     return cache
 
 
@@ -154,10 +154,10 @@ def _check_greedy(file: ParityFile, network: AutoregressiveTransformer, run: str
     expected = file.tensors[f"io.{run}.thw_indices"]
     prompt = file.tensors[f"io.{run}.prompt_tokens"]
     architecture = network.architecture
-    latents = (len(prompt) - architecture.prefix) // expected[0].numel()
-    context = file.tensors.get("io.context")
-    rows = 1 if context is None else context.shape[1]
-    engine = Engine(network, EngineSettings(max_videos=1, window=window, context_rows=rows, prefill_chunk=20))
+    latents = (len(prompt) - architecture.video_start) // expected[0].numel()
+    text = file.tensors.get("io.context")
+    rows = 1 if text is None else text.shape[1]
+    engine = Engine(network, EngineSettings(max_videos=1, window=window, text_rows=rows, prefill_chunk=20))
     outcomes: queue.Queue[Generation | BaseException] = queue.Queue()
     engine.start()
     try:
@@ -165,7 +165,7 @@ def _check_greedy(file: ParityFile, network: AutoregressiveTransformer, run: str
             GenerationRequest(
                 id=run,
                 context_tokens=expected[:latents].numpy(),
-                text_context=None if context is None else context[0],
+                text_embeddings=None if text is None else text[0],
                 parameters=SamplingParameters(seed=0, temperature=0.0, top_p=1.0),
             ),
             outcomes.put,
@@ -204,12 +204,12 @@ def _check_counts(preset: AutoregressiveArchitecture, facts: dict[str, Any]) -> 
     assert parameters == facts["total_params"]
     assert 2 * parameters == facts["checkpoint_bytes_bf16"]
     cache = facts["kv_cache_bytes_max_seq_len_bf16"] + facts["cross_kv_bytes_512ctx_bf16"]
-    assert slot_bytes(preset, context_rows=TEXT_ROWS, dtype=torch.bfloat16) == cache
-    assert preset.prefix + preset.video_tokens == facts["total_sequence"]
+    assert slot_bytes(preset, text_rows=TEXT_ROWS, dtype=torch.bfloat16) == cache
+    assert preset.video_start + preset.video_tokens == facts["total_sequence"]
     assert preset.max_sequence == facts["rope_table_rows"]
     for frames, latents in {"1_frame": 1, "9_frames": 2}.items():
         plane = preset.latent_shape[1] * preset.latent_shape[2]
-        assert preset.prefix + latents * plane == facts["prompt_len"][frames]
+        assert preset.video_start + latents * plane == facts["prompt_len"][frames]
         assert preset.video_tokens - latents * plane == facts["generated_tokens"][frames]
     _check_sums(preset, facts)
 

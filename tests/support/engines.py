@@ -13,7 +13,7 @@ from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 from support.tiny_autoregressive import architecture, network
 
-CONTEXT_ROWS = 6
+TEXT_ROWS = 6
 BASE = network(architecture())
 VIDEO2WORLD = network(architecture(video2world=True))
 PATIENCE_S = 60.0
@@ -39,7 +39,7 @@ class Outcome:
 
 @contextmanager
 def running(net: AutoregressiveTransformer = BASE, **settings: object) -> Iterator[Engine]:
-    engine = Engine(net, EngineSettings(**{"context_rows": CONTEXT_ROWS, **settings}))  # type: ignore[arg-type]
+    engine = Engine(net, EngineSettings(**{"text_rows": TEXT_ROWS, **settings}))  # type: ignore[arg-type]
     engine.start()
     try:
         yield engine
@@ -52,9 +52,9 @@ def request(
 ) -> GenerationRequest:
     generator = np.random.default_rng(seed)
     context = generator.integers(0, 96, (latents, 4, 6), dtype=np.int32)
-    text = torch.from_numpy(generator.standard_normal((CONTEXT_ROWS, 24)).astype(np.float32))
+    text = torch.from_numpy(generator.standard_normal((TEXT_ROWS, 24)).astype(np.float32))
     values = {"id": f"r{seed}", "parameters": SamplingParameters(seed, 1.0, 0.8), **options}
-    return GenerationRequest(context_tokens=context, text_context=text if video2world else None, **values)  # type: ignore[arg-type]
+    return GenerationRequest(context_tokens=context, text_embeddings=text if video2world else None, **values)  # type: ignore[arg-type]
 
 
 def submit(engine: Engine, wanted: GenerationRequest) -> Outcome:

@@ -29,7 +29,7 @@ def architecture(
         rope_theta=500_000.0,
         latent_shape=latent_shape,
         yarn=Yarn((3, 4, 6), 4.0, 1.0, 2.0) if yarn else None,
-        context_dim=24 if video2world else None,
+        text_dim=24 if video2world else None,
         recommended_temperature=1.0,
         recommended_top_p=0.8,
     )

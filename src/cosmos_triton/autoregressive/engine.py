@@ -179,8 +179,8 @@ class Engine:
             Unavailable: the queue is full or the engine does not run; `on_done` is not called.
         """
         prompt = prompt_of(request, self.architecture)
-        check_text(request, self.architecture, self.settings.context_rows)
-        total = self.architecture.prefix + self.architecture.video_tokens
+        check_text(request, self.architecture, self.settings.text_rows)
+        total = self.architecture.video_start + self.architecture.video_tokens
         job = _Job(request, prompt, total, on_done, submitted=time.monotonic())
         with self._changed:
             if self._refusal is not None:
@@ -324,7 +324,9 @@ class Engine:
                 job.position = len(job.prompt) - 1
                 self._active.append(job)
             request = job.request
-            self._runner.start(job.slot, torch.tensor(job.prompt), request.text_context, request.parameters)
+            self._runner.start(
+                job.slot, torch.tensor(job.prompt), request.text_embeddings, request.parameters
+            )
             self._report_occupation()
 
     def _prefill(self, job: _Job) -> None:
@@ -359,7 +361,7 @@ class Engine:
                 self._end(job, self._generation(job, now))
 
     def _generation(self, job: _Job, now: float) -> Generation:
-        prefix = self.architecture.prefix
+        prefix = self.architecture.video_start
         tokens = self._runner.tokens(job.slot, prefix, job.total)
         prefilled = job.prefilled or job.started  # a prompt of one token has nothing to prefill
         return Generation(

@@ -15,8 +15,8 @@ class LayerCache:
 
     keys: Tensor  # [slots, kv_heads, max_sequence, head_dim], normalised and rotated
     values: Tensor  # [slots, kv_heads, max_sequence, head_dim]
-    context_keys: Tensor | None  # [slots, kv_heads, context_rows, head_dim], normalised
-    context_values: Tensor | None
+    text_keys: Tensor | None  # [slots, kv_heads, text_rows, head_dim], normalised
+    text_values: Tensor | None
 
 
 class KVCache:
@@ -25,7 +25,7 @@ class KVCache:
     Args:
         architecture: gives layers, kv heads, head width and sequence length.
         slots: sequences that fit.
-        context_rows: rows of text context per sequence; ignored by base models.
+        text_rows: rows of text embeddings per sequence; ignored by base models.
         dtype, device: of the network.
         memory: [slots * slot_bytes(...)] uint8 to lie in, zeros by the time a network runs: a masked key
             still meets the softmax, and NaN would pass through. None allocates it.
@@ -36,22 +36,22 @@ class KVCache:
         architecture: AutoregressiveArchitecture,
         slots: int,
         *,
-        context_rows: int,
+        text_rows: int,
         dtype: torch.dtype,
         device: torch.device | str,
         memory: Tensor | None = None,
     ) -> None:
         a = architecture
         if memory is None:
-            nbytes = slots * slot_bytes(a, context_rows=context_rows, dtype=dtype)
+            nbytes = slots * slot_bytes(a, text_rows=text_rows, dtype=dtype)
             memory = torch.zeros(nbytes, dtype=torch.uint8, device=device)
-        rows = [a.max_sequence, a.max_sequence, *([context_rows] * 2 if a.is_video2world else [])]
+        rows = [a.max_sequence, a.max_sequence, *([text_rows] * 2 if a.is_video2world else [])]
         shapes = [(a.layers, slots, a.kv_heads, count, a.head_dim) for count in rows]
         parts = torch.split(memory.view(dtype), [math.prod(shape) for shape in shapes])
         views = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
         self.keys, self.values = views[:2]
-        self.context_keys = views[2] if a.is_video2world else None
-        self.context_values = views[3] if a.is_video2world else None
+        self.text_keys = views[2] if a.is_video2world else None
+        self.text_values = views[3] if a.is_video2world else None
 
     @property
     def slots(self) -> int:
@@ -60,17 +60,17 @@ class KVCache:
 
     def layer(self, index: int) -> LayerCache:
         """Views of one layer."""
-        context_keys, context_values = self.context_keys, self.context_values
+        text_keys, text_values = self.text_keys, self.text_values
         return LayerCache(
             self.keys[index],
             self.values[index],
-            None if context_keys is None else context_keys[index],
-            None if context_values is None else context_values[index],
+            None if text_keys is None else text_keys[index],
+            None if text_values is None else text_values[index],
         )
 
 
-def slot_bytes(architecture: AutoregressiveArchitecture, *, context_rows: int, dtype: torch.dtype) -> int:
+def slot_bytes(architecture: AutoregressiveArchitecture, *, text_rows: int, dtype: torch.dtype) -> int:
     """Bytes of cache that one sequence needs: 839 MB for 4B in bfloat16."""
     a = architecture
-    rows = a.max_sequence + (context_rows if a.is_video2world else 0)
+    rows = a.max_sequence + (text_rows if a.is_video2world else 0)
     return 2 * a.layers * a.kv_heads * rows * a.head_dim * dtype.itemsize

@@ -46,7 +46,7 @@ def settle(
     if window > 1:
         ahead = places + 1 + window
         sequences.tokens[rows, ahead] = guesses(sequences.tokens, rows, ahead, architecture, guess)
-    last = architecture.prefix + architecture.video_tokens - 1
+    last = architecture.video_start + architecture.video_tokens - 1
     sequences.positions[slots] = torch.clamp(sequences.positions[slots] + settled(fed, drawn), max=last)
 
 

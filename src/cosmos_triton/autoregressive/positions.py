@@ -90,5 +90,5 @@ def _grid(architecture: AutoregressiveArchitecture) -> tuple[Tensor, ...]:
 def _in_sequence(video: Tensor, architecture: AutoregressiveArchitecture) -> Tensor:
     """[video_tokens, D] → [max_sequence, D] with zero rows for prefix and padding."""
     rows = video.new_zeros(architecture.max_sequence, video.shape[1])
-    rows[architecture.prefix : architecture.prefix + architecture.video_tokens] = video
+    rows[architecture.video_start : architecture.video_start + architecture.video_tokens] = video
     return rows

@@ -19,14 +19,14 @@ class GenerationRequest:
     Args:
         id: name for `Engine.cancel` and for progress; need not be unique.
         context_tokens: [T, h, w] int32, the latents that are known; T from 1 to one less than a world's.
-        text_context: [rows, context_dim] for Video2World models, rows past the prompt zero; else None.
+        text_embeddings: [rows, text_dim] for Video2World models, rows past the prompt zero; else None.
         parameters: seed, temperature, top_p.
         deadline_s: seconds from submission after which the request is given up; None for no limit.
     """
 
     id: str
     context_tokens: NDArray[np.integer[Any]]
-    text_context: Tensor | None
+    text_embeddings: Tensor | None
     parameters: SamplingParameters
     deadline_s: float | None = None
 
@@ -91,17 +91,17 @@ def prompt_of(request: GenerationRequest, architecture: AutoregressiveArchitectu
 
 
 def check_text(request: GenerationRequest, architecture: AutoregressiveArchitecture, rows: int) -> None:
-    """Raises InvalidInput unless the text context is what the model takes."""
-    text = request.text_context
-    if architecture.context_dim is None:
+    """Raises InvalidInput unless the text embeddings are what the model takes."""
+    text = request.text_embeddings
+    if architecture.text_dim is None:
         if text is not None:
-            raise InvalidInput(f"{architecture.name} takes no text context")
+            raise InvalidInput(f"{architecture.name} takes no text embeddings")
         return
     if text is None:
-        raise InvalidInput(f"{architecture.name} needs a text context")
-    if tuple(text.shape) != (rows, architecture.context_dim):
+        raise InvalidInput(f"{architecture.name} needs text embeddings")
+    if tuple(text.shape) != (rows, architecture.text_dim):
         raise InvalidInput(
-            f"the text context has shape {list(text.shape)}, not [{rows}, {architecture.context_dim}]"
+            f"the text embeddings have shape {list(text.shape)}, not [{rows}, {architecture.text_dim}]"
         )
     if not bool(text.isfinite().all()):
-        raise InvalidInput("the text context has values that are not finite")
+        raise InvalidInput("the text embeddings have values that are not finite")

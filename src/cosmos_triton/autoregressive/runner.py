@@ -68,14 +68,14 @@ class Runner:
         self.device = network.output.device
         self.memory = memory or ResidentMemory(self.device)
         self.lag = 1 if self.device.type == "cuda" else 0  # steps the host may be behind
-        architecture, dtype, rows = network.architecture, network.output.dtype, settings.context_rows
-        each = slot_bytes(architecture, context_rows=rows, dtype=dtype)
+        architecture, dtype, rows = network.architecture, network.output.dtype, settings.text_rows
+        each = slot_bytes(architecture, text_rows=rows, dtype=dtype)
         self.slots = settings.max_videos or self._slots_that_fit(each)
         widest = max(self.window(videos) for videos in range(1, self.slots + 1))
         self.cache = KVCache(
             architecture,
             self.slots,
-            context_rows=rows,
+            text_rows=rows,
             dtype=dtype,
             device=self.device,
             memory=self.memory.cache(self.slots * each),
@@ -126,8 +126,8 @@ class Runner:
     def _warm_up_prompt(self, latents: int) -> None:
         a = self.architecture
         _, height, width = a.latent_shape
-        rows = a.prefix + latents * height * width
-        text = torch.zeros(self.settings.context_rows, a.context_dim) if a.context_dim else None
+        rows = a.video_start + latents * height * width
+        text = torch.zeros(self.settings.text_rows, a.text_dim) if a.text_dim else None
         self.start(0, torch.zeros(rows, dtype=torch.int64), text, SamplingParameters.recommended(a, seed=0))
         for start in range(0, rows - 1, self.settings.prefill_chunk):
             self.prefill(0, start, min(start + self.settings.prefill_chunk, rows - 1))
@@ -135,10 +135,10 @@ class Runner:
     def start(
         self, slot: int, prompt: Tensor, context: Tensor | None, parameters: SamplingParameters
     ) -> None:
-        """Give a slot to a new sequence: prompt [P] int64 and context [rows, context_dim] from the host."""
+        """Give a slot to a new sequence: prompt [P] int64 and context [rows, text_dim] from the host."""
         self.sequences.start(slot, prompt.to(self.device), parameters)
         if context is not None:
-            self.network.store_context(context, slot, self.cache)
+            self.network.store_text(context, slot, self.cache)
 
     def prefill(self, slot: int, start: int, stop: int) -> Step:
         """Launch the filling of cache rows start..stop-1 of a sequence."""

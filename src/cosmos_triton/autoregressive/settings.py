@@ -22,7 +22,7 @@ class EngineSettings:
         window: tokens of a video verified in one pass; 1 decodes one by one, 0 chooses by the number of
             videos in flight (always 1 on a CPU, where a pass costs as much as its tokens).
         guess: where the first guesses of a window come from, one of `GUESSES`.
-        context_rows: rows of text context of every Video2World request.
+        text_rows: rows of text embeddings of every Video2World request.
         memory_fraction: share of the free GPU memory that max_videos = 0 may take.
         graphs: capture decode passes as CUDA graphs; of no effect on a CPU.
 
@@ -35,7 +35,7 @@ class EngineSettings:
     prefill_chunk: int = 1024
     window: int = 0
     guess: str = "row"
-    context_rows: int = TEXT_ROWS
+    text_rows: int = TEXT_ROWS
     memory_fraction: float = 0.8
     graphs: bool = True
 
@@ -45,7 +45,7 @@ class EngineSettings:
             "max_queue": 0,
             "prefill_chunk": 1,
             "window": 0,
-            "context_rows": 1,
+            "text_rows": 1,
         }.items():
             if getattr(self, name) < least:
                 raise ConfigurationError(f"{name} {getattr(self, name)} is below {least}")

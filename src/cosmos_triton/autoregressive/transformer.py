@@ -53,33 +53,33 @@ class CrossAttention(nn.Module):
     def __init__(self, architecture: AutoregressiveArchitecture, operations: Operations) -> None:
         super().__init__()
         a = architecture
-        assert a.context_dim is not None
+        assert a.text_dim is not None
         self.operations = operations
         self.wq = _parameter(a.heads * a.head_dim, a.dim)
-        self.wkv = _parameter(2 * a.kv_heads * a.head_dim, a.context_dim)
+        self.wkv = _parameter(2 * a.kv_heads * a.head_dim, a.text_dim)
         self.wo = _parameter(a.dim, a.heads * a.head_dim)
         self.q_norm = _parameter(a.head_dim)
         self.k_norm = _parameter(a.head_dim)
 
-    def store_context(self, context: Tensor, slot: int, cache: LayerCache) -> None:
-        """Put the keys and values of context [rows, context_dim] into the cache.
+    def store_text(self, context: Tensor, slot: int, cache: LayerCache) -> None:
+        """Put the keys and values of context [rows, text_dim] into the cache.
 
         Zero rows (padding after the prompt) stay: the models were trained with them in the softmax.
         """
-        assert cache.context_keys is not None
-        assert cache.context_values is not None
+        assert cache.text_keys is not None
+        assert cache.text_values is not None
         width = self.k_norm.shape[0]
         kv = plain.linear(context, self.wkv).view(len(context), 2, -1, width)  # [rows, 2, kv_heads, D]
-        cache.context_keys[slot] = plain.rms_norm(kv[:, 0], self.k_norm, _QK_NORM_EPS).transpose(0, 1)
-        cache.context_values[slot] = kv[:, 1].transpose(0, 1)
+        cache.text_keys[slot] = plain.rms_norm(kv[:, 0], self.k_norm, _QK_NORM_EPS).transpose(0, 1)
+        cache.text_values[slot] = kv[:, 1].transpose(0, 1)
 
     def forward(self, x: Tensor, last: Tensor, slots: Tensor, cache: LayerCache) -> Tensor:
         """[B, L, dim] → [B, L, dim]: tokens see context rows up to `last` [B, L], unrotated."""
-        assert cache.context_keys is not None
-        assert cache.context_values is not None
+        assert cache.text_keys is not None
+        assert cache.text_values is not None
         query = self.operations.linear(x, self.wq).view(*x.shape[:2], -1, self.q_norm.shape[0])
         _, query = self.operations.add_norm(query, (), self.q_norm, _QK_NORM_EPS)
-        seen = self.operations.attend(query, cache.context_keys, cache.context_values, last, slots)
+        seen = self.operations.attend(query, cache.text_keys, cache.text_values, last, slots)
         return self.operations.linear(seen, self.wo)
 
 
@@ -122,7 +122,7 @@ class Layer(nn.Module):
         positions: Tensor,
         slots: Tensor,
         rotary: Tensor,
-        context_last: Tensor | None,
+        text_last: Tensor | None,
         cache: LayerCache,
     ) -> tuple[Tensor, Tensor]:
         """residual and each update [B, L, dim] → the same after the layer."""
@@ -131,7 +131,7 @@ class Layer(nn.Module):
         update = self.attention(x, positions, slots, rotary, cache)
         if self.cross_attention is not None and self.cross_attention_norm is not None:
             residual, x = add_norm(residual, (update,), self.cross_attention_norm, self.eps)
-            update = self.cross_attention(x, context_last, slots, cache)
+            update = self.cross_attention(x, text_last, slots, cache)
         residual, x = add_norm(residual, (update,), self.ffn_norm, self.eps)
         return residual, self.feed_forward(x)
 
@@ -174,12 +174,12 @@ class AutoregressiveTransformer(nn.Module):
         residual = self.embedding[tokens]
         place = () if self.absolute is None else (self.absolute[positions],)
         # Every token sees the whole text. Made once and here: kernels read it ahead of their predecessor.
-        texts = cache.context_keys
-        context_last = None if texts is None else torch.full_like(positions, texts.shape[3] - 1)
+        texts = cache.text_keys
+        text_last = None if texts is None else torch.full_like(positions, texts.shape[3] - 1)
         updates: tuple[Tensor, ...] = ()
         for index, layer in enumerate(self.layers):
             residual, update = layer(
-                residual, updates + place, positions, slots, self.rotary, context_last, cache.layer(index)
+                residual, updates + place, positions, slots, self.rotary, text_last, cache.layer(index)
             )
             updates = (update,)
         return self.operations.add_norm(residual, updates, self.norm, self.architecture.norm_eps)[1]
@@ -188,13 +188,13 @@ class AutoregressiveTransformer(nn.Module):
         """[B, L, dim] → [B, L, vocabulary] float32: row p is about the token at position p + 1."""
         return self.operations.project(hidden, self.output)
 
-    def store_context(self, context: Tensor, slot: int, cache: KVCache) -> None:
-        """Prepare a sequence's text context: [rows, context_dim] → keys and values of every layer."""
+    def store_text(self, context: Tensor, slot: int, cache: KVCache) -> None:
+        """Prepare a sequence's text context: [rows, text_dim] → keys and values of every layer."""
         context = context.to(device=self.output.device, dtype=self.output.dtype)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             assert layer.cross_attention is not None
-            layer.cross_attention.store_context(context, slot, cache.layer(index))
+            layer.cross_attention.store_text(context, slot, cache.layer(index))
 
 
 def build(

@@ -180,19 +180,19 @@ class CheckpointFolder:
             raise CheckpointError(f"{path} holds a deviation that is not above zero")
         return mean, std
 
-    def aux_context(self) -> Tensor:
-        """The stored text context that base models' diffusion decoding uses: [512, text width]."""
+    def default_text(self) -> Tensor:
+        """The stored text embeddings that base models' diffusion decoding uses: [512, text width]."""
         decoder = self.diffusion_decoder()
         path = self._beside(decoder, "aux_vars")
         content = read_object(path)
-        context = content.get("context") if isinstance(content, Mapping) else None
+        text = content.get("context") if isinstance(content, Mapping) else None
         width = decoder.architecture.text_dim
-        if not isinstance(context, Tensor) or tuple(context.shape[-2:]) != (TEXT_ROWS, width):
-            shape = list(context.shape) if isinstance(context, Tensor) else "no tensor"
+        if not isinstance(text, Tensor) or tuple(text.shape[-2:]) != (TEXT_ROWS, width):
+            shape = list(text.shape) if isinstance(text, Tensor) else "no tensor"
             raise CheckpointError(f"{path} has {shape} as `context` instead of [{TEXT_ROWS}, {width}]")
-        if not context.isfinite().all():
+        if not text.isfinite().all():
             raise CheckpointError(f"{path} holds numbers in `context` that are not finite")
-        return context.reshape(-1, TEXT_ROWS, width)[0]
+        return text.reshape(-1, TEXT_ROWS, width)[0]
 
     def text_tokenizer(self) -> Path:
         """The directory of the text encoder, when T5's tokenizer is in it."""

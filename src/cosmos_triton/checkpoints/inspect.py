@@ -152,20 +152,20 @@ def _checks(
         _same("tokens", folder.discrete_tokenizer().architecture.codebook_size, model.vocabulary)
 
     def text() -> None:
-        _same("width of text embeddings", folder.text_encoder().architecture.dim, model.context_dim)
+        _same("width of text embeddings", folder.text_encoder().architecture.dim, model.text_dim)
 
     def decoder() -> None:
         found = folder.diffusion_decoder().architecture
         _same("tokens of the diffusion decoder", found.vocabulary, model.vocabulary)
-        if model.context_dim is not None:
-            _same("text width of the diffusion decoder", found.text_dim, model.context_dim)
+        if model.text_dim is not None:
+            _same("text width of the diffusion decoder", found.text_dim, model.text_dim)
 
     by_stage: dict[str, Sequence[Check]] = {
         "video_encoder": [tokens],
         "video_decoder": [tokens],
         "text_encoder": [text],
         "text_tokenizer": [folder.text_tokenizer],
-        "diffusion_decoder": [decoder, folder.aux_context],
+        "diffusion_decoder": [decoder, folder.default_text],
         "latent_decoder": [folder.continuous_tokenizer, folder.mean_std],
     }
     return [check for stage in ensemble.stages for check in by_stage.get(stage, [])]

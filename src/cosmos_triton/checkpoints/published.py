@@ -42,9 +42,9 @@ def autoregressive_shapes(arch: AutoregressiveArchitecture) -> Shapes:
     for layer in range(arch.layers):
         name = f"layers.{layer}."
         shapes |= _attention_shapes(f"{name}attention.", arch.dim, arch.dim, queries, keys, arch.head_dim)
-        if arch.context_dim is not None:
+        if arch.text_dim is not None:
             shapes |= _attention_shapes(
-                f"{name}cross_attention.", arch.dim, arch.context_dim, queries, keys, arch.head_dim
+                f"{name}cross_attention.", arch.dim, arch.text_dim, queries, keys, arch.head_dim
             )
             shapes[f"{name}cross_attention_norm.weight"] = (arch.dim,)
         shapes |= {

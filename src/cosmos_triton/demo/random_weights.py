@@ -49,7 +49,7 @@ from cosmos_triton.demo.tokenizer_trainer import write_text_tokenizer
 from cosmos_triton.demo.torch_zip import write_state_dict
 from cosmos_triton.errors import CheckpointError
 
-_CONTEXT_ROWS = 12  # rows of the stored text context that a prompt of its length fills
+_PROMPT_ROWS = 12  # rows of the stored text embeddings that a prompt of its length fills
 _HAAR_BANDS = 8  # of one Haar step over time, height and width
 _CELL_MEAN, _CELL_DETAIL, _PIXEL_DETAIL = 0.75, 0.15, 0.03  # gains; without them pixels spread over ±15
 _SEED_BYTES = 7  # of a digest; PyTorch's seeds are below 2**63
@@ -197,19 +197,19 @@ def write_tokenizer(arch: TokenizerArchitecture, directory: Path, seed: int) -> 
 
 
 def write_diffusion_decoder(arch: DiffusionDecoderArchitecture, directory: Path, seed: int) -> None:
-    """`model.pt` in bf16 and `aux_vars.pt`, the text context for models without a prompt."""
+    """`model.pt` in bf16 and `aux_vars.pt`, the text embeddings for models without a prompt."""
     _write_json(directory / "config.json", {"architecture": arch.name})
     shapes = published.diffusion_decoder_shapes(arch) | published.diffusion_decoder_buffers(arch)
     make = _maker(seed, directory, _diffusion_spread)
     with whole_file(directory / WEIGHTS) as path:
         write_state_dict(path, shapes, torch.bfloat16, make)
     rows = (1, TEXT_ROWS)
-    context = torch.zeros(*rows, arch.text_dim, dtype=torch.bfloat16)
-    context[:, :_CONTEXT_ROWS] = make("context", (1, _CONTEXT_ROWS, arch.text_dim))
+    text = torch.zeros(*rows, arch.text_dim, dtype=torch.bfloat16)
+    text[:, :_PROMPT_ROWS] = make("context", (1, _PROMPT_ROWS, arch.text_dim))
     mask = torch.zeros(rows)
-    mask[:, :_CONTEXT_ROWS] = 1
+    mask[:, :_PROMPT_ROWS] = 1
     with whole_file(directory / AUX_VARS) as path:
-        torch.save({"context": context, "context_mask": mask}, path)
+        torch.save({"context": text, "context_mask": mask}, path)
 
 
 def write_text_encoder(arch: TextEncoderArchitecture, directory: Path, seed: int, *, whole: bool) -> None:

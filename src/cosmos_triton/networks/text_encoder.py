@@ -1,4 +1,4 @@
-"""T5 v1.0 encoder: token ids to the text context that conditions both samplers."""
+"""T5 v1.0 encoder: token ids to the text embeddings that condition both samplers."""
 
 from collections.abc import Mapping
 

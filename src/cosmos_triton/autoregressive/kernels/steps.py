@@ -145,7 +145,7 @@ def settle(
         fed,
         drawn,
         sequences.tokens.shape[1],
-        architecture.prefix + architecture.video_tokens - 1,
+        architecture.video_start + architecture.video_tokens - 1,
         window,
         height * width if guess == "frame" else width,
         architecture.vocabulary,

@@ -1,7 +1,7 @@
 """ar_sampler: requests ⇄ the engine.
 
 A checkpoint folder may hold a base model, a Video2World model, or both; each has an engine of its
-own. A request with a text context goes to the Video2World engine, one without to the base engine.
+own. A request with text embeddings goes to the Video2World engine, one without to the base engine.
 """
 
 import time
@@ -100,7 +100,7 @@ class Sampler:
             GenerationRequest(
                 id=request_id,
                 context_tokens=inputs["context_tokens"][: latent_frames(frames)],
-                text_context=None if text is None else torch.from_numpy(text.copy()),
+                text_embeddings=None if text is None else torch.from_numpy(text.copy()),
                 parameters=parameters,
                 deadline_s=timeout_us * _MICROSECONDS if timeout_us else None,
             ),

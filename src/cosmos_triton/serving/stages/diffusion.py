@@ -43,7 +43,7 @@ class DiffusionDecoderStage:
                 f"{settings.model}: denoiser={denoiser!r} is neither diffusion_denoiser nor in-process"
             )
         folder = CheckpointFolder(settings.checkpoint_dir)
-        self._default_text = folder.aux_context().float().numpy()  # [512, C]
+        self._default_text = folder.default_text().float().numpy()  # [512, C]
         self._sampler: Sampler = (
             _Called() if denoiser == "diffusion_denoiser" else _in_process(settings, folder)
         )
