@@ -34,7 +34,7 @@ checkpoints/tiny/.weights: | setup
 	@touch $@
 
 demo: checkpoints/tiny/.weights  ## a clip through a real tritonserver: demo/world.mp4 and demo/world.png
-	$(BIN)/python -m cosmos_export --checkpoint checkpoints/tiny --onnx-only --network $(DEMO_NETWORKS)
+	$(BIN)/cosmos-triton export --checkpoint-dir checkpoints/tiny --onnx-only --network $(DEMO_NETWORKS)
 	$(BIN)/cosmos-triton demo --checkpoint-dir checkpoints/tiny --output-folder demo
 
 test: setup  ## all tests that need no GPU, a real tritonserver included
@@ -53,14 +53,14 @@ format: setup  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 engines: setup  ## build the TensorRT plans on the GPU that will run them: make engines CHECKPOINTS=checkpoints/4B
-	$(BIN)/python -m cosmos_export --checkpoint $(CHECKPOINTS) --repository model_repository
+	$(BIN)/cosmos-triton export --checkpoint-dir $(CHECKPOINTS) --model-repository model_repository
 
 image:  ## build the production image (needs Docker)
 	docker build -f Dockerfile.triton -t cosmos-triton .
 
 serve: checkpoints/tiny/.weights  ## run the server: make serve CHECKPOINTS=checkpoints/tiny PROFILE=cpu
 ifeq ($(PROFILE),cpu)
-	$(BIN)/python -m cosmos_export --checkpoint $(CHECKPOINTS) --onnx-only
+	$(BIN)/cosmos-triton export --checkpoint-dir $(CHECKPOINTS) --onnx-only
 endif
 	$(BIN)/cosmos-triton serve --checkpoint-dir $(CHECKPOINTS) --profile $(PROFILE)
 
@@ -79,5 +79,5 @@ $(VENV)/.bench: $(VENV)/.installed
 	@touch $@
 
 bench: $(VENV)/.bench checkpoints/tiny/.weights  ## perf_analyzer against the tiny models on the CPU: benchmarks/results/
-	$(BIN)/python -m cosmos_export --checkpoint checkpoints/tiny --onnx-only
+	$(BIN)/cosmos-triton export --checkpoint-dir checkpoints/tiny --onnx-only
 	$(BIN)/python -m benchmarks.serve --checkpoint-dir checkpoints/tiny --profile cpu --name serve-cpu-tiny

@@ -40,7 +40,7 @@ from cosmos_triton.diffusion.denoiser import FastDenoiser
 from cosmos_triton.diffusion.sampler import DiffusionSettings, denoise, initial_noise, timesteps
 from cosmos_triton.diffusion.transformer import DiffusionDenoiser, load_diffusion_transformer
 from cosmos_triton.diffusion.windows import reflect_to_window
-from cosmos_triton.geometry import CONTEXT_FRAMES, VideoGeometry
+from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.guardrails import GuardrailSettings, load_video_guardrail
 from cosmos_triton.media import encode_mp4
 from cosmos_triton.networks.continuous_tokenizer import (
@@ -55,8 +55,11 @@ from cosmos_triton.networks.discrete_tokenizer import (
     load_discrete_encoder,
 )
 from cosmos_triton.networks.text_encoder import load_text_encoder
+from cosmos_triton.pipeline import NETWORKS
 from cosmos_triton.residency.weights import Residency
+from cosmos_triton.runtimes.examples import example_inputs
 from cosmos_triton.runtimes.pytorch import PyTorchRuntime, use_compile_cache
+from cosmos_triton.runtimes.stage_modules import blocks_of
 
 _PROMPT_ROWS = 24
 
@@ -398,43 +401,40 @@ def tokenizers(prefix: str, geometry: VideoGeometry, machine: Machine, repeats: 
     mean, std = torch.zeros(16, 16), torch.ones(16, 16)
     decoder = load_continuous_decoder(continuous, cv, machine.dtype)
     modules = {
-        "video_encoder": (
-            VideoEncoder(load_discrete_encoder(discrete, dv, machine.dtype)),
-            torch.rand(3, CONTEXT_FRAMES, geometry.height, geometry.width) * 2 - 1,
-        ),
-        "video_decoder": (
-            VideoDecoder(load_discrete_decoder(discrete, dv, machine.dtype)),
-            torch.randint(0, 64000, geometry.token_shape, dtype=torch.int32),
-        ),
-        "latent_decoder": (
-            LatentDecoder(decoder, LatentStatistics(mean, std, 16)),
-            torch.randn(16, geometry.token_shape[0], *geometry.latent_plane),
-        ),
+        "video_encoder": (discrete, VideoEncoder(load_discrete_encoder(discrete, dv, machine.dtype))),
+        "video_decoder": (discrete, VideoDecoder(load_discrete_decoder(discrete, dv, machine.dtype))),
+        "latent_decoder": (continuous, LatentDecoder(decoder, LatentStatistics(mean, std, 16))),
     }
     del dv, cv
     result = {}
-    for name, (module, example) in modules.items():
-        runtime = PyTorchRuntime(module.eval(), ("x",), "y", machine.device)
-        result[name] = measured(partial(runtime.run, {"x": example.to(machine.device)}), machine, repeats)
+    for name, (architecture, module) in modules.items():
+        network = NETWORKS[name]
+        examples = example_inputs(network, network.sizes(geometry, architecture))
+        inputs = {key: value.to(machine.device) for key, value in examples.items()}
+        runtime = PyTorchRuntime(module.eval(), tuple(inputs), network.output.name, machine.device)
+        result[name] = measured(partial(runtime.run, inputs), machine, repeats)
         _say(f"{name}: {result[name]}")
     return result
 
 
 def text_encoder(preset: str, machine: Machine, repeats: int) -> dict[str, Any]:
     """T5, resident and offloaded."""
-    architecture = TEXT_ENCODERS[preset]
-    ids = torch.randint(0, 32000, (architecture.max_tokens,), dtype=torch.int32)
-    mask = (torch.arange(architecture.max_tokens) < _PROMPT_ROWS).to(torch.int32)
+    architecture, network = TEXT_ENCODERS[preset], NETWORKS["text_encoder"]
+    inputs = example_inputs(network, {})
     result = {}
     for residency in Residency:
         tensors = random_tensors(published.text_encoder_shapes(architecture), machine.device)
         module = load_text_encoder(architecture, tensors, machine.dtype)
         del tensors
-        blocks = list(module.get_submodule("encoder.block").children())
         runtime = PyTorchRuntime(
-            module, ("input_ids", "attention_mask"), "y", machine.device, residency, blocks
+            module,
+            tuple(inputs),
+            network.output.name,
+            machine.device,
+            residency,
+            blocks_of(network, module),
         )
-        call = partial(runtime.run, {"input_ids": ids, "attention_mask": mask})
+        call = partial(runtime.run, inputs)
         result[str(residency)] = measured(call, machine, repeats)
         _say(f"text_encoder {residency}: {result[str(residency)]}")
         del call, runtime, module

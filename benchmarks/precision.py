@@ -20,14 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cosmos_export.graphs import GRAPHS, geometry_letters
 from cosmos_triton.architectures import CONTINUOUS_TOKENIZERS, DISCRETE_TOKENIZERS
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.demo.random_weights import write_tokenizer
 from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.pipeline import NETWORKS, Network
+from cosmos_triton.runtimes.examples import example_inputs
+from cosmos_triton.runtimes.stage_modules import load_module
 
 VIDEO = VideoGeometry(33, 64, 96)
-NETWORKS = ("video_encoder", "video_decoder", "latent_decoder")
+MEASURED = ("video_encoder", "video_decoder", "latent_decoder")
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -37,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = _checkpoint(Path(place))
-        results = [row for network in NETWORKS for row in _measure(network, folder)]
+        results = [row for network in MEASURED for row in _measure(network, folder)]
     document = {
         "what": f"published widths, random weights, {VIDEO.frames}x{VIDEO.height}x{VIDEO.width}",
         "versions": {name: version(name) for name in ("torch", "diffusers")},
@@ -58,16 +60,16 @@ def _checkpoint(place: Path) -> CheckpointFolder:
     return CheckpointFolder(place)
 
 
-def _measure(network: str, folder: CheckpointFolder) -> Iterator[dict[str, Any]]:
-    graph = GRAPHS[network]
-    letters = geometry_letters(VIDEO) | {"Z": 16}
-    inputs = tuple(graph.example_inputs(letters).values())
+def _measure(name: str, folder: CheckpointFolder) -> Iterator[dict[str, Any]]:
+    network = NETWORKS[name]
+    sizes = network.sizes(VIDEO, folder.component(network.component).architecture)
+    inputs = tuple(example_inputs(network, sizes).values())
     exact = _run(network, folder, torch.float32, inputs)
-    for name, dtype in PRECISIONS.items():
+    for precision, dtype in PRECISIONS.items():
         with _pooling_in_float32():
             rounded = _run(network, folder, dtype, inputs)
         difference = (rounded.int() - exact.int()).abs()
-        row = {"network": network, "precision": name}
+        row = {"network": name, "precision": precision}
         if exact.dtype == torch.int32:
             yield row | {"ids_differing": round(float((difference > 0).float().mean()), 4)}
         else:
@@ -78,9 +80,11 @@ def _measure(network: str, folder: CheckpointFolder) -> Iterator[dict[str, Any]]
             }
 
 
-def _run(network: str, folder: CheckpointFolder, dtype: torch.dtype, inputs: tuple[Tensor, ...]) -> Tensor:
+def _run(
+    network: Network, folder: CheckpointFolder, dtype: torch.dtype, inputs: tuple[Tensor, ...]
+) -> Tensor:
     with torch.inference_mode():
-        output: Tensor = GRAPHS[network].load(folder, dtype)(*inputs)
+        output: Tensor = load_module(network, folder, dtype)(*inputs)
     return output
 
 

@@ -148,9 +148,9 @@ def prepare_plans(settings: Settings) -> None:
             if find_problem(plan_path(settings.repository, network), settings.checkpoint, host, video)
         ]
         if unfit:
-            target = ["--repository", str(settings.repository)]
+            target = ["--model-repository", str(settings.repository)]
             if not os.access(settings.checkpoint, os.W_OK):  # graphs cannot point into it: keep copies
-                target += ["--output", str(settings.state / "graphs")]
+                target += ["--output-folder", str(settings.state / "graphs")]
             run_export(settings, target, unfit)
     check_plans(settings.repository, settings.checkpoint, networks, host, video)
 
@@ -166,8 +166,9 @@ def needed_networks(checkpoint: Path) -> list[str]:
 
 
 def run_export(settings: Settings, target: Sequence[str], networks: Sequence[str]) -> None:
-    """`python -m cosmos_export`, with its progress in the container's log."""
-    command = [sys.executable, "-m", "cosmos_export", "--checkpoint", str(settings.checkpoint), *target]
+    """`cosmos-triton export`, with its progress in the container's log."""
+    command = [sys.executable, "-m", "cosmos_triton", "export", *target]
+    command += ["--checkpoint-dir", str(settings.checkpoint)]
     command += ["--network", *networks]
     print("cosmos-triton:", " ".join(command), flush=True)
     if subprocess.run(command).returncode:

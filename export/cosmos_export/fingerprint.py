@@ -1,7 +1,8 @@
 """What an exported file was made from, as one short text: equal text, equal file."""
 
+import ast
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import onnx
 
 import cosmos_triton
+from cosmos_export.source import Source
+from cosmos_triton.pipeline import Precision
 from cosmos_triton.runtimes.plans import FileRecord, file_digest
 
 PROPERTY = "cosmos_triton.fingerprint"
+_ROOMS = ("networks", "diffusion")
 _LIBRARIES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnx-ir")
 
 
@@ -30,18 +34,28 @@ def file_records(
     return tuple(records)
 
 
-def fingerprint(weights: Iterable[FileRecord], sizes: Mapping[str, int], precision: str, opset: int) -> str:
+def fingerprint(source: Source, weights: Iterable[FileRecord], precision: Precision, opset: int) -> str:
     """Everything that decides what a graph looks like.
 
     Args:
+        source: the network, its architecture and the size of video.
         weights: the checkpoint's files; their contents count, their names do not.
-        sizes: of the axes.
         precision: of weights and activations.
         opset: of the graph.
     """
-    axes = ",".join(f"{letter}={size}" for letter, size in sorted(sizes.items()))
+    network = source.network
+    axes = ",".join(f"{letter}={size}" for letter, size in sorted(source.sizes.items()))
     contents = ",".join(sorted(record.sha256 for record in weights))
-    parts = (contents, axes, precision, f"opset={opset}", _libraries(), _sources())
+    parts = (
+        contents,
+        repr(source.component.architecture),
+        repr(network.tensors),
+        axes,
+        precision,
+        f"opset={opset}",
+        _libraries(),
+        _sources(network.module),
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -60,9 +74,37 @@ def _libraries() -> str:
 
 
 @cache
-def _sources() -> str:
-    """The code that makes graphs: a changed network is a changed graph."""
+def _sources(module: str) -> str:
+    """The code that makes a graph: a changed network is a changed graph."""
     export, library = Path(__file__).parent, Path(cosmos_triton.__file__).parent
-    networks = [*(library / "networks").glob("*.py"), library / "diffusion" / "transformer.py"]
-    makers = [library / "runtimes" / "stage_modules.py", export / "graphs.py", export / "onnx_graph.py"]
-    return ",".join(file_digest(path) for path in sorted((*networks, *makers)))
+    makers = (library / "runtimes" / "stage_modules.py", export / "onnx_graph.py")
+    return ",".join(file_digest(path) for path in sorted((*network_files(module), *makers)))
+
+
+def network_files(module: str) -> set[Path]:
+    """The files that define a network: its module's, and those it imports from the rooms of networks."""
+    found, waiting = set[Path](), [module]
+    while waiting:
+        path = _file_of(waiting.pop())
+        if path is not None and path not in found:
+            found.add(path)
+            waiting += _imported(path)
+    return found
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module that is in one of the rooms; None for any other."""
+    package, _, inner = module.partition(".")
+    path = Path(cosmos_triton.__file__).parent.joinpath(*inner.split("."))
+    if package != cosmos_triton.__name__ or inner.partition(".")[0] not in _ROOMS:
+        return None
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -1,6 +1,5 @@
 """What an export is asked for, and what came of it. Imports no torch."""
 
-import gc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,10 @@ class ExportJob:
     """What to export and where to.
 
     Args:
-        checkpoint: folder of checkpoints.
-        repository: model repository that gets plans; None to stop at float32 ONNX files.
-        output: folder of the ONNX files; None takes `onnx` in the checkpoint folder for float32 files,
-            and the folder of each network's weights for those that plans are built from.
+        checkpoint_dir: folder of checkpoints.
+        model_repository: model repository that gets plans; None to stop at float32 ONNX files.
+        output_folder: folder of the ONNX files; None takes `onnx` in the checkpoint folder for float32
+            files, and the folder of each network's weights for those that plans are built from.
         video: the size of video; None takes that of the folder's autoregressive models.
         force: export again what is there already.
         threads: of one network's comparison; 0 takes one per core.
@@ -26,9 +25,9 @@ class ExportJob:
         workspace_gib: limit of the builder's scratch memory on the GPU.
     """
 
-    checkpoint: Path
-    repository: Path | None = None
-    output: Path | None = None
+    checkpoint_dir: Path
+    model_repository: Path | None = None
+    output_folder: Path | None = None
     video: VideoGeometry | None = None
     force: bool = False
     threads: int = 0
@@ -65,14 +64,3 @@ class Exported:
     def holds(self) -> bool:
         """Whether the file may be used."""
         return self.agreement is None or self.agreement.holds
-
-
-def run(network: str, job: ExportJob) -> Exported:
-    """Export one network; for a process that does nothing else, and has yet to import torch."""
-    # Imports and tracing make millions of objects that stay: looking for garbage among them takes time and
-    # finds next to nothing. What the network before left goes first: it can be gigabytes.
-    gc.collect()
-    gc.disable()
-    from cosmos_export.pipeline import export_onnx, export_plan
-
-    return export_onnx(network, job) if job.repository is None else export_plan(network, job)

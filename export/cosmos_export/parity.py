@@ -6,17 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a runtime may be from PyTorch in one precision.
-
-    Float outputs are compared by their largest difference relative to the largest value; token ids
-    by the share that differs; pixels by the share that is off by more than one level.
-    """
-
-    relative: float = 0.0
-    differing: float = 0.0
+from cosmos_triton.pipeline import Tolerance
 
 
 @dataclass(frozen=True)

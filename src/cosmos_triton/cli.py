@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from cosmos_export import commands as export
 from cosmos_triton.checkpoints import commands as checkpoints
 from cosmos_triton.demo import commands as demo
 from cosmos_triton.errors import CosmosError
@@ -13,7 +14,7 @@ from cosmos_triton.server import commands as server
 
 # Each adds its subcommands to the parser; a subcommand sets `run`, which takes the parsed arguments and
 # returns the exit code.
-_REGISTER = (checkpoints.register, demo.register, server.register)
+_REGISTER = (checkpoints.register, demo.register, export.register, server.register)
 
 
 def parser() -> argparse.ArgumentParser:

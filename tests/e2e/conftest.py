@@ -22,7 +22,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> P
     subprocess.run(
         [*run, "cosmos_triton", "init-random", "--size", "tiny", "--checkpoint-dir", folder], check=True
     )
-    subprocess.run([*run, "cosmos_export", "--checkpoint", folder, "--onnx-only"], check=True, cwd=repository)
+    subprocess.run([*run, "cosmos_triton", "export", "--checkpoint-dir", folder, "--onnx-only"], check=True)
     return folder
 
 

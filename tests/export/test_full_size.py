@@ -59,8 +59,17 @@ def test_published_size(network: str, tmp_path: Path) -> None:
     if weights == "continuous":
         torch.save((torch.zeros(256), torch.ones(256)), checkpoint / weights / "mean_std.pt")
     repository = tmp_path / "repository"
-    command = [sys.executable, "-m", "cosmos_export", "--checkpoint", str(checkpoint), "--network", network]
-    command += ["--repository", str(repository), "--library", "tensorrt_rtx", "--video", VIDEO]
+    command = [sys.executable, "-m", "cosmos_triton", "export", "--checkpoint-dir", str(checkpoint)]
+    command += [
+        "--network",
+        network,
+        "--model-repository",
+        str(repository),
+        "--library",
+        "tensorrt_rtx",
+        "--video",
+        VIDEO,
+    ]
     began = time.monotonic()
     process = subprocess.Popen([*command, "--compute-capability", "8.9"])
     peak = _watch(process)

@@ -162,7 +162,7 @@ def test_every_plan_that_does_not_fit_is_named_with_one_command(plan: Path, chec
     message = str(raised.value)
     assert message.count("is missing") == 2
     assert message.endswith(
-        f"run `python -m cosmos_export --checkpoint {checkpoint} --repository {repository} "
+        f"run `cosmos-triton export --checkpoint-dir {checkpoint} --model-repository {repository} "
         "--network video_decoder latent_decoder`"
     )
 

@@ -12,7 +12,9 @@ from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.demo.random_weights import init_random
 from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.runtimes.stage_modules import STAGE_MODULES
+from cosmos_triton.pipeline import NETWORKS
+from cosmos_triton.runtimes.examples import example_inputs
+from cosmos_triton.runtimes.stage_modules import load_module
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages.diffusion import DiffusionDecoderStage
 from cosmos_triton.serving.stages.network import NetworkStage
@@ -36,18 +38,18 @@ def settings(checkpoints: Path) -> Callable[..., StageSettings]:
 
 
 @pytest.mark.parametrize("residency", ["resident", "offload"])
-@pytest.mark.parametrize("model", sorted(STAGE_MODULES))
+@pytest.mark.parametrize("model", sorted(NETWORKS))
 def test_network_stages_compute_what_the_module_computes(
     model: str, residency: str, settings: Callable[..., StageSettings], checkpoints: Path
 ) -> None:
-    folder, stage = CheckpointFolder(checkpoints), STAGE_MODULES[model]
-    arguments = stage.example(folder, GEOMETRY)
+    folder, network = CheckpointFolder(checkpoints), NETWORKS[model]
+    sizes = network.sizes(GEOMETRY, folder.component(network.component).architecture)
+    examples = example_inputs(network, sizes)
     with torch.inference_mode():
-        expected = stage.load(folder, torch.float32)(*arguments)
+        expected = load_module(network, folder, torch.float32)(*examples.values())
     running = NetworkStage(settings(model, runtime="torch", residency=residency), None)
-    inputs = {name: value.numpy() for name, value in zip(stage.inputs, arguments, strict=True)}
-    found = running(inputs).outputs[stage.output]
-    assert isinstance(found, torch.Tensor if stage.read_on_gpu else np.ndarray)
+    found = running({name: value.numpy() for name, value in examples.items()}).outputs[network.output.name]
+    assert isinstance(found, torch.Tensor if network.read_on_gpu else np.ndarray)
     found = torch.as_tensor(found)
     assert found.dtype == expected.dtype
     if expected.dtype == torch.uint8:  # a kernel may depend on where a weight lies in memory
@@ -70,7 +72,7 @@ def test_the_in_process_decoder_makes_the_published_latents(
     residency: str, settings: Callable[..., StageSettings], checkpoints: Path, world: tuple
 ) -> None:
     folder = CheckpointFolder(checkpoints)
-    plain = STAGE_MODULES["diffusion_denoiser"].load(folder, torch.float32)
+    plain = load_module(NETWORKS["diffusion_denoiser"], folder, torch.float32)
     text = folder.default_text().float()
     tokens, seed = world
     with torch.inference_mode():

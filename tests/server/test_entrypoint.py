@@ -84,7 +84,9 @@ def test_without_plans_it_refuses_or_tries_to_build(
     entrypoint: ModuleType, variables: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     refusing = entrypoint.Settings.from_environment(variables | {"COSMOS_BUILD_PLANS": "never"})
-    with pytest.raises(ConfigurationError, match=r"video_encoder/1/model\.plan is missing.*-m cosmos_export"):
+    with pytest.raises(
+        ConfigurationError, match=r"video_encoder/1/model\.plan is missing.*cosmos-triton export"
+    ):
         entrypoint.prepare_networks(refusing)
     building = entrypoint.Settings.from_environment(variables)
     if importlib.util.find_spec("tensorrt") is None:

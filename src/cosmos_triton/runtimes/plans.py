@@ -190,7 +190,7 @@ def check_plans(
     if refused:
         reasons = "; ".join(refused.values())
         raise ConfigurationError(
-            f"{reasons}: run `python -m cosmos_export --checkpoint {checkpoint} --repository {repository} "
+            f"{reasons}: run `cosmos-triton export --checkpoint-dir {checkpoint} --model-repository {repository} "
             f"--network {' '.join(refused)}`"
         )
 

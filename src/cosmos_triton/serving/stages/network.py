@@ -44,7 +44,7 @@ def _onnx(settings: StageSettings) -> Network:
     if not graph.is_file():
         raise ConfigurationError(
             f"{graph} is missing: run "
-            f"python -m cosmos_export --checkpoint {settings.checkpoint_dir} --onnx-only"
+            f"`cosmos-triton export --checkpoint-dir {settings.checkpoint_dir} --onnx-only`"
         )
     return OnnxRuntime(graph, threads=settings.integer("threads", 0))
 

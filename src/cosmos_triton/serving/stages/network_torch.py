@@ -9,8 +9,10 @@ import torch
 
 from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.pipeline import NETWORKS
+from cosmos_triton.runtimes.examples import DTYPES, example_inputs
 from cosmos_triton.runtimes.pytorch import PyTorchRuntime
-from cosmos_triton.runtimes.stage_modules import STAGE_MODULES
+from cosmos_triton.runtimes.stage_modules import blocks_of, load_module
 from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings
 
@@ -26,15 +28,21 @@ def load_network(settings: StageSettings) -> Callable[[Mapping[str, Any]], Mappi
     if settings.device != "cpu":
         torch.cuda.set_device(settings.device)
     folder = CheckpointFolder(settings.checkpoint_dir)
-    stage = STAGE_MODULES[settings.model]
-    precision = torch.float32 if settings.device == "cpu" else stage.precision
+    network = NETWORKS[settings.model]
+    precision = torch.float32 if settings.device == "cpu" else DTYPES[network.precision]
     torch.backends.cudnn.allow_tf32 = False  # where float32 is asked for, it is meant
-    module = stage.load(folder, precision)
+    module = load_module(network, folder, precision)
+    architecture = folder.component(network.component).architecture
+    inputs = example_inputs(network, network.sizes(catalog.geometry(folder), architecture))
     runtime = PyTorchRuntime(
-        module, stage.inputs, stage.output, settings.device, residency(settings), stage.blocks(module)
+        module,
+        tuple(inputs),
+        network.output.name,
+        settings.device,
+        residency(settings),
+        blocks_of(network, module),
     )
-    geometry = catalog.geometry(folder)
     began = time.monotonic()
-    runtime.run(dict(zip(stage.inputs, stage.example(folder, geometry), strict=True)))
+    runtime.run(inputs)
     _log.info("warmed up in %.1f s", time.monotonic() - began)
-    return runtime.run if stage.read_on_gpu else runtime
+    return runtime.run if network.read_on_gpu else runtime
