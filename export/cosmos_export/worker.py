@@ -1,4 +1,7 @@
-"""Exports in processes of their own. Importing this imports no torch: the first process only hands out work."""
+"""Exports in processes of their own.
+
+Importing this module imports no torch: the process that hands out the work needs none.
+"""
 
 import atexit
 import gc

@@ -11,11 +11,10 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from cosmos_export import onnx_graph
-from cosmos_export.__main__ import main
-from cosmos_export.graphs import GRAPHS, geometry_letters
+from cosmos_export.graphs import OPSET
 from cosmos_export.job import ExportJob
-from cosmos_export.pipeline import OPSET, export_plan
 from cosmos_export.plan_builder import BuildError, build_plan
+from cosmos_export.steps import export_plan
 from cosmos_export.tensorrt_library import TENSORRT, TENSORRT_RTX, TensorRTLibrary, load_library
 from cosmos_triton.architectures import (
     CONTINUOUS_TOKENIZERS,
@@ -23,6 +22,7 @@ from cosmos_triton.architectures import (
     DISCRETE_TOKENIZERS,
     TEXT_ENCODERS,
 )
+from cosmos_triton.cli import main
 from cosmos_triton.diffusion.transformer import DiffusionDenoiser, DiffusionTransformer
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
@@ -34,6 +34,8 @@ from cosmos_triton.networks.discrete_tokenizer import (
     VideoEncoder,
 )
 from cosmos_triton.networks.text_encoder import TextEncoder
+from cosmos_triton.pipeline import NETWORKS, video_sizes
+from cosmos_triton.runtimes.examples import example_inputs
 from cosmos_triton.runtimes.plans import PlanRecord, plan_path, record_path
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
@@ -60,14 +62,14 @@ def job(folder: Path) -> ExportJob:
     )
 
 
-@pytest.mark.parametrize("network", GRAPHS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_every_network_compiles_and_is_recorded(network: str, job: ExportJob) -> None:
     exported = export_plan(network, job)
     assert exported.agreement is not None
     assert exported.holds
     record = PlanRecord.read(record_path(exported.path))
     assert record.compute_capabilities == CAPABILITIES
-    assert f"torch.{record.precision}" == str(GRAPHS[network].precision)
+    assert record.precision == NETWORKS[network].precision
     assert record.plan.holds(exported.path)
     assert record.activation_bytes
     assert record.checkpoint
@@ -97,7 +99,9 @@ def test_weights_of_the_right_type_stay_in_the_checkpoint(
     copy = Path(shutil.copytree(folder, tmp_path / "checkpoint"))
     (weights,) = copy.rglob("pytorch_model.bin")
     torch.save({name: tensor.bfloat16() for name, tensor in torch.load(weights).items()}, weights)
-    exported = export_plan("text_encoder", replace(job, checkpoint=copy, repository=tmp_path / "repository"))
+    exported = export_plan(
+        "text_encoder", replace(job, checkpoint_dir=copy, model_repository=tmp_path / "repository")
+    )
     assert exported.holds  # ONNX Runtime read the weights through the graph
     (graph,) = weights.parent.glob("*.onnx")
     large = [t for t in onnx.load(graph, load_external_data=False).graph.initializer if t.external_data]
@@ -110,7 +114,7 @@ def test_weights_of_the_right_type_stay_in_the_checkpoint(
 @torch.no_grad()
 def realistic(network: str) -> tuple[nn.Module, dict[str, int]]:
     """A network of a realistic width with random weights, and its sizes."""
-    sizes = geometry_letters(VideoGeometry(33, 64, 96))
+    sizes = video_sizes(VideoGeometry(33, 64, 96))
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)  # half the memory and time of float32 weights cast afterwards
     try:
@@ -129,18 +133,18 @@ def realistic(network: str) -> tuple[nn.Module, dict[str, int]]:
             module = DiffusionDenoiser(DiffusionTransformer(decoder))
     finally:
         torch.set_default_dtype(torch.float32)
-    return module.eval(), sizes | {"L": 512, "C": 1024, "V": 8, "Z": 16}
+    return module.eval(), sizes | {"C": 1024, "V": 8, "Z": 16}
 
 
-@pytest.mark.parametrize("network", GRAPHS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_every_network_compiles_at_a_realistic_width(
     network: str, library: TensorRTLibrary, tmp_path: Path
 ) -> None:
     module, sizes = realistic(network)
     parameters = sum(parameter.numel() for parameter in module.parameters())
     assert parameters >= (300e6 if network in ("text_encoder", "diffusion_denoiser") else 40e6)
-    graph = GRAPHS[network]
-    model = onnx_graph.build(module, graph.example_inputs(sizes), graph.output.name, OPSET)
+    inputs = example_inputs(NETWORKS[network], sizes)
+    model = onnx_graph.build(module, inputs, NETWORKS[network].output.name, OPSET)
     onnx_graph.save(model, tmp_path / "graph.onnx", "graph.onnx.data", "")
     del model, module
     built = build_plan(library, tmp_path / "graph.onnx", tmp_path / "plan", CAPABILITIES)
@@ -172,7 +176,9 @@ def test_a_missing_library_is_one_line(
     job: ExportJob, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.import_module", _no_module)
-    assert main(["--checkpoint", str(job.checkpoint), "--repository", str(job.repository)]) == 1
+    folders = ["--checkpoint-dir", str(job.checkpoint_dir), "--model-repository", str(job.model_repository)]
+    arguments = ["export", *folders]
+    assert main(arguments) == 1
     message = capsys.readouterr().err
     assert "tensorrt is not installed" in message
     assert len(message.splitlines()) == 1
@@ -183,10 +189,11 @@ def _no_module(name: str) -> None:
 
 
 def test_the_command_line_builds_a_plan(job: ExportJob, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--checkpoint", str(job.checkpoint), "--repository", str(job.repository)]
+    arguments = ["export", "--checkpoint-dir", str(job.checkpoint_dir)]
+    arguments += ["--model-repository", str(job.model_repository)]
     arguments += ["--network", "text_encoder", "--video", "33x32x48", "--library", TENSORRT_RTX]
     assert main([*arguments, "--compute-capability", "8.9", "--force"]) == 0
     assert "activations" in capsys.readouterr().out
-    assert job.repository is not None
-    record = PlanRecord.read(record_path(plan_path(job.repository, "text_encoder")))
+    assert job.model_repository is not None
+    record = PlanRecord.read(record_path(plan_path(job.model_repository, "text_encoder")))
     assert record.compute_capabilities == ("8.9",)

@@ -190,8 +190,8 @@ def check_plans(
     if refused:
         reasons = "; ".join(refused.values())
         raise ConfigurationError(
-            f"{reasons}: run `cosmos-triton export --checkpoint-dir {checkpoint} --model-repository {repository} "
-            f"--network {' '.join(refused)}`"
+            f"{reasons}: run `cosmos-triton export --checkpoint-dir {checkpoint} "
+            f"--model-repository {repository} --network {' '.join(refused)}`"
         )
 
 
