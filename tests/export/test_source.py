@@ -65,5 +65,5 @@ def test_what_decides_a_graph_is_in_its_fingerprint(checkpoint: Path) -> None:
 
 def test_the_size_of_video_comes_from_the_folder(checkpoint: Path, tmp_path: Path) -> None:
     assert video_of(CheckpointFolder(checkpoint)) == VideoGeometry(33, 160, 256)
-    with pytest.raises(CheckpointError, match="no autoregressive base model.*or give the size with --video"):
+    with pytest.raises(CheckpointError, match=r"no autoregressive base model.*or give the size with --video"):
         video_of(CheckpointFolder(tmp_path))
