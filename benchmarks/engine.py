@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.host import commit
-from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
+from cosmos_triton.architectures import AUTOREGRESSIVE, TEXT_ROWS, AutoregressiveArchitecture
 from cosmos_triton.autoregressive import plain
 from cosmos_triton.autoregressive.engine import Engine, Generation, GenerationRequest
 from cosmos_triton.autoregressive.kv_cache import slot_bytes
@@ -33,8 +33,6 @@ from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.runner import Runner
 from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, build
-
-TEXT_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     most = max(options.videos)
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
-        most = min(most, int(free * 0.9) // slot_bytes(architecture, text_rows=512, dtype=torch.bfloat16))
+        most = min(
+            most, int(free * 0.9) // slot_bytes(architecture, text_rows=TEXT_ROWS, dtype=torch.bfloat16)
+        )
     runner = Runner(network, EngineSettings(max_videos=most, window=1, prefill_chunk=options.prefill_chunk))
     prefill = measure_prefill(runner, clock)
     passes = [

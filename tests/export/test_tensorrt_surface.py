@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 SOURCES = (
-    "export/tensorrt_library.py",
-    "export/plan_builder.py",
+    "export/cosmos_export/tensorrt_library.py",
+    "export/cosmos_export/plan_builder.py",
     "src/cosmos_triton/runtimes/tensorrt.py",
 )
 # What a variable of that name holds, in the sources above.

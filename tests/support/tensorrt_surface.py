@@ -1,6 +1,6 @@
 """What the published TensorRT bindings offer, read out without TensorRT or a GPU.
 
-    python tests/export/tensorrt_surface.py DIR > tests/data/tensorrt/VERSION.json
+    python tests/support/tensorrt_surface.py DIR > tests/data/tensorrt/VERSION.json
 
 DIR holds an unpacked wheel (`pip download --no-deps tensorrt-cu12-bindings==VERSION`). The bindings
 import a dozen C functions of the TensorRT libraries; libraries that define those names and nothing
