@@ -26,7 +26,7 @@ from cosmos_triton.autoregressive import plain, plain_steps
 from cosmos_triton.autoregressive.kv_cache import KVCache
 from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.positions import rotary_angles
-from cosmos_triton.autoregressive.sequences import GUESSES, Sequences, decode, prefill
+from cosmos_triton.autoregressive.sequences import DRAFT_SOURCES, Sequences, decode, prefill
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 
 LEVELS = 16
@@ -178,7 +178,7 @@ def main() -> None:
             parameters = SamplingParameters(7, temperature, top_p)
             _, expected = passes(network, prompts, parameters, 1, "left")
             for window in (8, 32):
-                for guess in GUESSES:
+                for guess in DRAFT_SOURCES:
                     used, tokens = passes(network, prompts, parameters, window, guess)
                     same = bool(torch.equal(tokens, expected))
                     rows.append(

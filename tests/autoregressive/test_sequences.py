@@ -7,8 +7,8 @@ from torch import Tensor
 from cosmos_triton.autoregressive import plain_steps
 from cosmos_triton.autoregressive.kv_cache import KVCache
 from cosmos_triton.autoregressive.parameters import SamplingParameters
-from cosmos_triton.autoregressive.plain_steps import settled
-from cosmos_triton.autoregressive.sequences import GUESSES, Sequences, decode, prefill
+from cosmos_triton.autoregressive.plain_steps import accepted
+from cosmos_triton.autoregressive.sequences import DRAFT_SOURCES, Sequences, decode, prefill
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 from support.tiny_autoregressive import architecture, network
 
@@ -70,7 +70,7 @@ def test_windows_give_the_tokens_of_one_by_one_decoding(
     assert passes <= steps
 
 
-@pytest.mark.parametrize("guess", GUESSES)
+@pytest.mark.parametrize("guess", DRAFT_SOURCES)
 def test_guesses_do_not_change_tokens(guess: str) -> None:
     chosen = settings(2)
     assert torch.equal(generate(BASE, chosen, 5, guess)[0], generate(BASE, chosen)[0])
@@ -101,7 +101,7 @@ def test_the_division_of_the_prompt_does_not_matter(chunk: int) -> None:
 def test_draws_settle_up_to_the_first_that_differs_from_its_guess() -> None:
     fed = torch.tensor([[5, 1, 2, 3], [5, 1, 2, 3], [5, 1, 2, 3], [5, 1, 2, 3]])
     drawn = torch.tensor([[1, 2, 3, 9], [1, 2, 8, 9], [7, 2, 3, 9], [1, 7, 3, 9]])
-    assert settled(fed, drawn).tolist() == [4, 3, 1, 2]
+    assert accepted(fed, drawn).tolist() == [4, 3, 1, 2]
 
 
 def test_a_finished_sequence_stays_as_it_is() -> None:
