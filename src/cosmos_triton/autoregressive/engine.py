@@ -188,7 +188,7 @@ class Engine:
             self._memory.unload()
 
     def _load(self) -> bool:
-        """Load the weights if that takes no waiting, and admit those who may run now; whether steps can run."""
+        """Load the weights if that takes no waiting, and admit who may run now; whether steps can run."""
         if self._memory.present:
             if self._memory.stays:
                 self._admit()

@@ -30,9 +30,9 @@ from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 class Sequences:
     """Tokens and sampling state by slot. A sequence is its prefix and the tokens generated behind it.
 
-    The prefix is what is known at the start: the begin-of-video token where the model has one, and the tokens
-    of the context latents. `tokens` holds known tokens up to `positions`, behind that drafts; it is wider than
-    a sequence by two windows, so that a pass at the end needs no special case.
+    The prefix is what is known at the start: the begin-of-video token where the model has one, and the
+    context tokens. `tokens` holds known tokens up to `positions` and drafts behind them; it is wider than a
+    sequence by two windows, so that a pass at the end needs no special case.
     """
 
     tokens: Tensor  # [slots, max_sequence + 2 window] int64
@@ -147,6 +147,5 @@ def decode(
     hidden = network(work.tokens, work.positions, slots, cache)  # [B, W, dim]
     logits = network.logits(hidden).flatten(0, 1)  # [B W, V]
     drawn = steps.sample(logits, work.seeds, work.targets, work.temperatures, work.top_ps)
-    steps.accept(
-        sequences, slots, work.tokens, drawn.view_as(work.tokens), network.architecture, draft_source
-    )
+    drawn = drawn.view_as(work.tokens)
+    steps.accept(sequences, slots, work.tokens, drawn, network.architecture, draft_source)

@@ -16,10 +16,10 @@ class EngineMetrics:
     def prefilled(self, tokens: int, seconds: float) -> None:
         """Count a request's prefix."""
         count = self._metrics.count
-        count("cosmos_ar_prefill_tokens_total", "Tokens of context processed", tokens, model=self._model)
+        count("cosmos_ar_prefill_tokens_total", "Context tokens processed", tokens, model=self._model)
         self._metrics.observe(
             "cosmos_ar_prefill_seconds",
-            "Seconds from slot to processed context",
+            "Seconds from slot to last context token processed",
             seconds,
             _SECONDS,
             model=self._model,
@@ -41,7 +41,7 @@ class EngineMetrics:
         if isinstance(outcome, Generation):
             self._metrics.observe(
                 "cosmos_ar_decode_seconds",
-                "Seconds from processed context to last token",
+                "Seconds from last context token to last generated one",
                 outcome.decode_seconds,
                 _SECONDS,
                 model=self._model,
