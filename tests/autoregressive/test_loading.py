@@ -1,4 +1,4 @@
-"""A checkpoint's component becomes an engine; what decides its type, operations and memory is in one place."""
+"""From a component of a checkpoint folder to an engine: type, operations and memory are decided here."""
 
 import tempfile
 from pathlib import Path
