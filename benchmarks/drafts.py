@@ -28,7 +28,7 @@ from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.positions import rotary_angles
 from cosmos_triton.autoregressive.sequences import Sequences, decode, prefill
 from cosmos_triton.autoregressive.settings import DRAFT_SOURCES
-from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
+from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, Layer
 
 LEVELS = 16
 ARCHITECTURE = dataclasses.replace(
@@ -86,10 +86,11 @@ def train_logits(network: AutoregressiveTransformer, tokens: Tensor) -> Tensor:
     x = network.embedding[tokens]
     angles = network.rotary[: tokens.shape[1], None]  # [L, 1, D]
     for layer in network.layers:
+        assert isinstance(layer, Layer)
         attention, feed_forward = layer.attention, layer.feed_forward
         qkv = F.linear(plain.rms_norm(x, layer.attention_norm, a.norm_eps), attention.wqkv)
         heads = qkv.view(*tokens.shape, -1, a.head_dim)
-        q, k, v = heads.split((a.heads, a.kv_heads, a.kv_heads), dim=2)
+        q, k, v = heads.tensor_split((a.heads, a.heads + a.kv_heads), dim=2)
         q = plain.rotate(plain.rms_norm(q, attention.q_norm, 1e-5), angles).transpose(1, 2)
         k = plain.rotate(plain.rms_norm(k, attention.k_norm, 1e-5), angles).transpose(1, 2)
         seen = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), is_causal=True, enable_gqa=True)
@@ -111,7 +112,7 @@ def train(network: AutoregressiveTransformer, seconds: float, noise: float, devi
             logits = train_logits(network, tokens[:, :-1])
         loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         steps += 1

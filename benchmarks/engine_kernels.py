@@ -40,7 +40,7 @@ def randn(*shape: int, dtype: torch.dtype = torch.bfloat16, std: float = 1.0) ->
 
 
 def error(out: Tensor, reference: Tensor) -> float:
-    return ((out.double() - reference.double()).norm() / reference.double().norm()).item()
+    return float((out.double() - reference.double()).norm() / reference.double().norm())
 
 
 def microseconds(calls: Callable[[], object], count: int) -> float:
@@ -53,7 +53,7 @@ def microseconds(calls: Callable[[], object], count: int) -> float:
             calls()
     samples = []
     for _ in range(8):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record()
         graph.replay()
         end.record()
@@ -138,7 +138,9 @@ def check_rows() -> Iterator[tuple[str, float]]:
         for length in (1, 2, 4, 8, 16, 32):
             parts = [
                 fused.attend(q.contiguous(), keys, values, positions, slots)
-                for q, positions in zip(query.split(length, 1), last.split(length, 1), strict=True)
+                for q, positions in zip(
+                    torch.split(query, length, 1), torch.split(last, length, 1), strict=True
+                )
             ]
             yield f"attention at {start} by {length}", float(not torch.equal(torch.cat(parts, 1), whole))
 
