@@ -136,12 +136,8 @@ def check_rows() -> Iterator[tuple[str, float]]:
         last = torch.arange(start, start + 64, device="cuda")[None]
         whole = fused.attend(query, keys, values, last, slots)
         for length in (1, 2, 4, 8, 16, 32):
-            parts = [
-                fused.attend(q.contiguous(), keys, values, positions, slots)
-                for q, positions in zip(
-                    torch.split(query, length, 1), torch.split(last, length, 1), strict=True
-                )
-            ]
+            windows = zip(torch.split(query, length, 1), torch.split(last, length, 1), strict=True)
+            parts = [fused.attend(q.contiguous(), keys, values, seen, slots) for q, seen in windows]
             yield f"attention at {start} by {length}", float(not torch.equal(torch.cat(parts, 1), whole))
 
 
