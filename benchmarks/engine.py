@@ -1,7 +1,7 @@
 """How close the autoregressive engine comes to the speed of memory.
 
-    python benchmarks/engine.py --model 4B --output benchmarks/results/engine-4B-h100.json
-    python benchmarks/engine.py --model tiny            # on a CPU: a smoke test
+    python -m benchmarks.engine --model 4B --output benchmarks/results/engine-4B-h100.json
+    python -m benchmarks.engine --model tiny            # on a CPU: a smoke test
 
 Random weights, real sizes. A step is one decode pass, with the cache filled up to the middle of a video that
 continues nine frames, and half full. GB/s counts the weights (all but the embedding) once and each
@@ -11,10 +11,8 @@ device, measured first. Prints a table; the last line is one JSON document.
 
 import argparse
 import json
-import platform
 import queue
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,15 +22,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.host import commit
+from benchmarks.host import describe
 from cosmos_triton.architectures import AUTOREGRESSIVE, TEXT_ROWS, AutoregressiveArchitecture
 from cosmos_triton.autoregressive import plain
-from cosmos_triton.autoregressive.engine import Engine, Generation, GenerationRequest
+from cosmos_triton.autoregressive.commands import Decode, Prefill, Start
+from cosmos_triton.autoregressive.engine import Engine
 from cosmos_triton.autoregressive.kv_cache import slot_bytes
+from cosmos_triton.autoregressive.loading import load_transformer
 from cosmos_triton.autoregressive.parameters import SamplingParameters
+from cosmos_triton.autoregressive.requests import Generation, GenerationRequest
 from cosmos_triton.autoregressive.runner import Runner
 from cosmos_triton.autoregressive.settings import EngineSettings
-from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, build
+from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
+from cosmos_triton.checkpoints.published import autoregressive_shapes
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,13 @@ class Measured:
     window: int
     position: int
     milliseconds: float
-    tokens_per_second: float  # one token a video and pass: what a pass is worth if no guess is right
+    tokens_per_second: float  # one token a video and pass: what a pass is worth if no draft is right
     gigabytes_per_second: float
     percent_of_ceiling: float
 
 
 def random_network(architecture: AutoregressiveArchitecture, device: str) -> AutoregressiveTransformer:
     """A network of random weights, made on the device. Activations keep a scale near 1."""
-    from cosmos_triton.checkpoints.published import autoregressive_shapes
-
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     tensors = {}
     for name, shape in autoregressive_shapes(architecture).items():
@@ -63,7 +63,7 @@ def random_network(architecture: AutoregressiveArchitecture, device: str) -> Aut
         else:
             tensor.normal_(std=shape[-1] ** -0.5 * (3 if name == "output.weight" else 1))
         tensors[name] = tensor
-    return build(architecture, tensors, dtype=dtype, device=device)
+    return load_transformer(architecture, tensors, torch.device(device))
 
 
 class Clock:
@@ -118,19 +118,24 @@ def fill(runner: Runner, position: int) -> None:
     runner.sequences.tokens.random_(0, a.vocabulary)
     for slot in range(runner.slots):
         parameters = SamplingParameters.recommended(a, seed=slot)
-        prompt = runner.sequences.tokens[slot, : position + 1].clone()
-        runner.sequences.start(slot, prompt, parameters)
+        prefix = runner.sequences.tokens[slot, : position + 1].clone()
+        runner.sequences.start(slot, prefix, parameters)
+
+
+def tokens_to_prefill(architecture: AutoregressiveArchitecture) -> int:
+    """Of a context of nine frames; the last token is left to the first decode pass."""
+    _, height, width = architecture.latent_shape
+    return architecture.video_start + 2 * height * width - 1
 
 
 def measure_prefill(runner: Runner, clock: Clock) -> float:
-    """Seconds for the prompt of nine frames."""
-    a = runner.architecture
-    prompt = a.video_start + 2 * a.latent_shape[1] * a.latent_shape[2] - 1
+    """Seconds for a context of nine frames."""
+    tokens = tokens_to_prefill(runner.architecture)
     chunk = runner.settings.prefill_chunk
 
     def prefill() -> None:
-        for start in range(0, prompt, chunk):
-            runner.prefill(0, start, min(start + chunk, prompt))
+        for start in range(0, tokens, chunk):
+            runner.launch(Prefill(0, start, min(start + chunk, tokens)))
 
     return clock.median(prefill, 5) / 1e3
 
@@ -140,9 +145,9 @@ def measure_pass(runner: Runner, videos: int, position: int, clock: Clock, copy_
     fill(runner, position)
     if clock.cuda:
         runner.capture(videos)
-    slots = tuple(range(videos))
+    command = Decode(tuple(range(videos)))
     inner = 20 if clock.cuda else 3
-    milliseconds = clock.median(lambda: runner.decode(slots), 5, inner)
+    milliseconds = clock.median(lambda: runner.launch(command), 5, inner)
     speed = bytes_of_a_pass(runner.network, videos, position) / milliseconds / 1e6
     return Measured(
         videos=videos,
@@ -159,20 +164,20 @@ def same_tokens(network: AutoregressiveTransformer, plans: list[tuple[int, int]]
     """Whether video 0 gets the same tokens under every (videos, window) of `plans`."""
     a = network.architecture
     found = []
-    prompt = torch.randint(0, a.vocabulary, (300,), generator=torch.Generator().manual_seed(1))
+    prefix = np.random.default_rng(1).integers(0, a.vocabulary, 300)
+    text = None
+    if a.text_dim is not None:
+        text = np.linspace(-1, 1, TEXT_ROWS * a.text_dim, dtype=np.float32).reshape(TEXT_ROWS, -1)
     for videos, window in plans:
-        settings = EngineSettings(max_videos=videos, window=window, text_rows=TEXT_ROWS)
+        settings = EngineSettings(max_videos=videos, window=window)
         runner = Runner(network, settings)
         for slot in range(videos):
-            context = torch.randn(TEXT_ROWS, a.text_dim) if a.text_dim is not None else None
-            if context is not None:
-                context.copy_(torch.linspace(-1, 1, context.numel()).view_as(context))
             parameters = SamplingParameters.recommended(a, seed=slot)
-            runner.start(slot, (prompt + slot) % a.vocabulary, context, parameters)
-            runner.prefill(slot, 0, len(prompt) - 1)
-        while runner.decode(tuple(range(videos))).wait()[0] < len(prompt) + count - 1:
+            runner.start(Start(slot, (prefix + slot) % a.vocabulary, text, parameters))
+            runner.launch(Prefill(slot, 0, len(prefix) - 1))
+        while runner.launch(Decode(tuple(range(videos)))).wait()[0] < len(prefix) + count - 1:
             pass
-        found.append(runner.tokens(0, 0, len(prompt) + count))
+        found.append(runner.tokens(0, 0, len(prefix) + count))
         del runner
     return all(torch.equal(found[0], other) for other in found[1:])
 
@@ -181,16 +186,14 @@ def measure_serving(network: AutoregressiveTransformer, videos: int, window: int
     """The engine itself, thread and queue included: `videos` requests at once, one latent to make each."""
     a = network.architecture
     latents, height, width = a.latent_shape
-    engine = Engine(
-        network, EngineSettings(max_videos=videos, max_queue=0, window=window, text_rows=TEXT_ROWS)
-    )
+    engine = Engine(network, EngineSettings(max_videos=videos, max_queue=0, window=window))
     engine.start()
     outcomes: queue.Queue[Generation | BaseException] = queue.Queue()
     shape = (latents - 1, height, width)
     began = time.perf_counter()
     for seed in range(videos):
         context = np.random.default_rng(seed).integers(0, a.vocabulary, shape, dtype=np.int32)
-        text = None if a.text_dim is None else torch.zeros(TEXT_ROWS, a.text_dim)
+        text = None if a.text_dim is None else np.zeros((TEXT_ROWS, a.text_dim), np.float32)
         parameters = SamplingParameters.recommended(a, seed=seed)
         engine.submit(GenerationRequest(str(seed), context, text, parameters), outcomes.put)
     done = [outcomes.get() for _ in range(videos)]
@@ -207,19 +210,6 @@ def measure_serving(network: AutoregressiveTransformer, videos: int, window: int
         "tokens_per_second": tokens / seconds,
         "tokens_per_pass_and_video": tokens / sum(each.passes for each in made),
         "prefill_seconds_each": statistics.median(each.prefill_seconds for each in made),
-    }
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Hardware, versions, commit, command."""
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    return {
-        "device": name,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "python": platform.python_version(),
-        "commit": commit(),
-        "command": " ".join(sys.argv),
     }
 
 
@@ -253,11 +243,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         passes.append(measure_pass(runner, 1, middle, clock, copy_speed))
         del runner
     result = {
+        "benchmark": "engine",
+        **describe(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "model": options.model,
         "operations": "plain" if network.operations is plain else "fused",
-        "environment": environment(device),
         "ceiling_gigabytes_per_second": copy_speed,
-        "prefill_tokens": architecture.video_start + 2 * height * width - 1,
+        "prefill_tokens": tokens_to_prefill(architecture),
         "prefill_chunk": options.prefill_chunk,
         "prefill_seconds": prefill,
         "passes": [asdict(each) for each in passes],
@@ -279,7 +271,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """For people."""
     lines = [
-        f"{result['model']} ({result['operations']}) on {result['environment']['device']}, "
+        f"{result['model']} ({result['operations']}) on {result['device']}, "
         f"copy {result['ceiling_gigabytes_per_second']:.0f} GB/s",
         f"prefill of {result['prefill_tokens']} tokens: {result['prefill_seconds']:.4f} s",
         "videos window position   ms/pass  tokens/s    GB/s  % copy",

@@ -1,6 +1,6 @@
 """The engine's kernels: right against the plain operations in float32, and how fast next to libraries.
 
-    python benchmarks/engine_kernels.py --output benchmarks/results/engine-kernels-h100.json
+    python -m benchmarks.engine_kernels --output benchmarks/results/engine-kernels-h100.json
 
 Needs a GPU. Inputs are random; errors are ‖out - reference‖ / ‖reference‖. Timings are replays of CUDA
 graphs over weights and caches that do not fit the L2 cache. A comparison that a version of PyTorch cannot
@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from benchmarks.engine import environment, random_network
+from benchmarks.engine import random_network
+from benchmarks.host import describe
 from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.autoregressive import fused, nucleus, plain
 from cosmos_triton.autoregressive.kernels import nucleus as fused_nucleus
@@ -39,7 +40,7 @@ def randn(*shape: int, dtype: torch.dtype = torch.bfloat16, std: float = 1.0) ->
 
 
 def error(out: Tensor, reference: Tensor) -> float:
-    return ((out.double() - reference.double()).norm() / reference.double().norm()).item()
+    return float((out.double() - reference.double()).norm() / reference.double().norm())
 
 
 def microseconds(calls: Callable[[], object], count: int) -> float:
@@ -52,7 +53,7 @@ def microseconds(calls: Callable[[], object], count: int) -> float:
             calls()
     samples = []
     for _ in range(8):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record()
         graph.replay()
         end.record()
@@ -135,10 +136,8 @@ def check_rows() -> Iterator[tuple[str, float]]:
         last = torch.arange(start, start + 64, device="cuda")[None]
         whole = fused.attend(query, keys, values, last, slots)
         for length in (1, 2, 4, 8, 16, 32):
-            parts = [
-                fused.attend(q.contiguous(), keys, values, places, slots)
-                for q, places in zip(query.split(length, 1), last.split(length, 1), strict=True)
-            ]
+            windows = zip(torch.split(query, length, 1), torch.split(last, length, 1), strict=True)
+            parts = [fused.attend(q.contiguous(), keys, values, seen, slots) for q, seen in windows]
             yield f"attention at {start} by {length}", float(not torch.equal(torch.cat(parts, 1), whole))
 
 
@@ -225,7 +224,7 @@ def flex(query: Tensor, caches: Iterator[tuple[Tensor, Tensor]]) -> Callable[[],
 
 
 def library_attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Tensor) -> Tensor:
-    """`Operations.attend` for one sequence and one token at place FILLED."""
+    """`Operations.attend` for one sequence and one token at position FILLED."""
     k, v = keys[:, :, : FILLED + 1], values[:, :, : FILLED + 1]
     seen = F.scaled_dot_product_attention(query.transpose(1, 2), k, v, enable_gqa=True)
     return seen.transpose(1, 2).flatten(2)
@@ -282,7 +281,7 @@ def time_rest() -> Iterator[dict[str, Any]]:
         torch.zeros(1, dtype=torch.int64, device="cuda"),
     )
     yield {
-        "what": "attention of a prompt chunk, 1024 at 4096",
+        "what": "attention of a prefix chunk, 1024 at 4096",
         "us": microseconds(lambda: fused.attend(long_query, keys, keys, last, slots), 4),
     }
     k = keys[:, :, :5120]
@@ -310,7 +309,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.manual_seed(0)
-    result: dict[str, Any] = {"environment": environment("cuda")}
+    result: dict[str, Any] = {"benchmark": "engine_kernels", **describe()}
     with torch.inference_mode():
         checks = (check_linear, check_norm, check_attention, check_sampler)
         result["errors"] = {name: value for check in checks for name, value in check()}

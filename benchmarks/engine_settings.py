@@ -23,8 +23,9 @@ from unittest import mock
 
 import torch
 
-from benchmarks.engine import Clock, ceiling, environment, measure_pass, random_network
+from benchmarks.engine import Clock, ceiling, measure_pass, random_network
 from benchmarks.engine_kernels import DIM, FFN, HEADS, KV_HEADS, SEQUENCE, VOCABULARY, WIDTH
+from benchmarks.host import describe
 from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.autoregressive.kernels import attention, linear
 from cosmos_triton.autoregressive.kernels import nucleus as fused_nucleus
@@ -191,8 +192,9 @@ def changed(kernel: str, setting: Setting) -> Iterator[None]:
     else:
         present = linear.tiling
 
-        def tiling(rows: int, *shape: int) -> Setting:
-            return setting if shape == MATRICES[kernel] else present(rows, *shape)
+        def tiling(rows: int, outer: int, inner: int, gated: bool) -> Setting:
+            tried = (outer, inner, gated) == MATRICES[kernel]
+            return setting if tried else present(rows, outer, inner, gated)
 
         change = mock.patch.object(linear, "tiling", tiling)
     with change:
@@ -264,8 +266,8 @@ def scan(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     clock = Clock("cuda")
     copy_speed = ceiling(clock, "cuda")
     result: dict[str, Any] = {
-        "what": __doc__.splitlines()[0],
-        "environment": environment("cuda"),
+        "benchmark": "engine_settings",
+        **describe(),
         "ceiling_gigabytes_per_second": copy_speed,
         "compile_seconds": time.perf_counter() - began,
         "fields": FIELDS,

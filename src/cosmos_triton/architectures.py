@@ -87,10 +87,14 @@ class AutoregressiveArchitecture:
         return latents * rows * columns
 
     @property
+    def sequence_length(self) -> int:
+        """Tokens of a finished sequence: the whole world, and what stands before it."""
+        return self.video_start + self.video_tokens
+
+    @property
     def max_sequence(self) -> int:
         """Rows of position tables and caches: all tokens of a sequence, padded to a multiple of 64."""
-        length = self.video_start + self.video_tokens
-        return -(-length // SEQUENCE_MULTIPLE) * SEQUENCE_MULTIPLE
+        return -(-self.sequence_length // SEQUENCE_MULTIPLE) * SEQUENCE_MULTIPLE
 
     @property
     def geometry(self) -> VideoGeometry:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_triton.autoregressive.engine import Engine, EngineSettings, Generation, GenerationRequest
+from cosmos_triton.autoregressive.engine import Engine
 from cosmos_triton.autoregressive.parameters import SamplingParameters
-from cosmos_triton.autoregressive.settings import automatic_window
+from cosmos_triton.autoregressive.requests import Generation, GenerationRequest
+from cosmos_triton.autoregressive.settings import EngineSettings, automatic_window
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 from cosmos_triton.errors import (
     Cancelled,
@@ -81,13 +82,14 @@ def test_a_host_that_runs_ahead_of_its_device_changes_nothing(lag: int) -> None:
 
 
 def test_requests_join_a_running_batch_and_leave_it() -> None:
-    with running(max_videos=3) as engine:
+    seen = Recorder()
+    with running(max_videos=3, observer=seen) as engine:
         first = submit(engine, request(0, latents=1))
-        until(engine, "s.videos and s.videos[0].tokens > 10")
+        until(lambda: seen.tokens > 10, "the first video has begun")
         second = submit(engine, request(1, latents=4))
         assert (second.video().tokens == alone(request(1, latents=4))).all()
         assert first.received.empty()
-        assert engine.snapshot().active == 1
+        assert seen.active == 1
         assert (first.video().tokens == alone(request(0, latents=1))).all()
 
 
@@ -108,14 +110,15 @@ def test_slots_are_given_first_come_first_served() -> None:
 
 
 def test_cancelling_frees_the_slot_for_the_next() -> None:
-    with running(max_videos=1) as engine:
+    seen = Recorder()
+    with running(max_videos=1, observer=seen) as engine:
         first, second = submit(engine, request(0, latents=1)), submit(engine, request(1))
-        until(engine, "s.videos and s.videos[0].tokens > 3")
+        until(lambda: seen.tokens > 3, "the first video has begun")
         assert engine.cancel("r0")
         assert isinstance(first.any(), Cancelled)
         assert (second.video().tokens == alone(request(1))).all()
         assert not engine.cancel("r0")
-        assert engine.snapshot().active == 0
+        until(lambda: seen.active == 0, "every slot is free")
 
 
 def test_a_waiting_request_can_be_cancelled() -> None:
@@ -158,7 +161,7 @@ def test_a_full_queue_refuses_at_once() -> None:
         ({"context_tokens": np.full((1, 4, 6), 96)}, "token 96 is not in 0..95"),
         ({"context_tokens": np.full((1, 4, 6), -1)}, "token -1"),
         ({"context_tokens": np.zeros((1, 4, 6))}, "float64"),
-        ({"text_embeddings": torch.zeros(TEXT_ROWS, 24)}, "takes no text"),
+        ({"text_embeddings": np.zeros((TEXT_ROWS, 24))}, "takes no text"),
     ],
 )
 def test_unfit_requests_are_refused_before_they_are_taken(options: dict[str, object], reason: str) -> None:
@@ -174,12 +177,12 @@ def test_unfit_requests_are_refused_before_they_are_taken(options: dict[str, obj
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "needs a text"),
-        (torch.zeros(5, 24), r"\[5, 24\]"),
-        (torch.full((TEXT_ROWS, 24), torch.nan), "finite"),
+        (None, "needs text"),
+        (np.zeros((5, 24)), r"\[5, 24\]"),
+        (np.full((TEXT_ROWS, 24), np.nan), "finite"),
     ],
 )
-def test_video2world_needs_a_fitting_text_context(text: torch.Tensor | None, reason: str) -> None:
+def test_video2world_needs_fitting_text_embeddings(text: np.ndarray | None, reason: str) -> None:
     unfit = GenerationRequest("x", request().context_tokens, text, SamplingParameters(0, 1.0, 0.8))
     with running(VIDEO2WORLD) as engine, pytest.raises(InvalidInput, match=reason):
         submit(engine, unfit)
@@ -226,7 +229,6 @@ def test_a_dying_thread_takes_every_request_to_its_outcome() -> None:
             assert not isinstance(error, CosmosError)
         with pytest.raises(Unavailable, match="has failed"):
             submit(engine, request(9))
-        assert not engine.snapshot().alive
 
 
 def test_a_failing_callback_harms_nobody() -> None:
@@ -239,27 +241,34 @@ def test_a_failing_callback_harms_nobody() -> None:
         submit(engine, request(2)).video()
 
 
-def test_observer_and_snapshot_count_the_work() -> None:
-    recorder = Recorder()
-    engine = Engine(BASE, EngineSettings(max_videos=2), recorder)
-    assert not engine.snapshot().alive
+def test_an_engine_takes_requests_from_its_start_on() -> None:
+    engine = Engine(BASE, EngineSettings(max_videos=1))
+    with pytest.raises(Unavailable, match="has not been started"):
+        submit(engine, request())
     engine.start()
-    outcomes = [submit(engine, request(seed, latents=1)) for seed in range(3)]
-    until(engine, "s.videos and s.videos[0].tokens > 0")
-    middle = engine.snapshot()
-    assert middle.active == 2
-    assert [video.phase for video in middle.videos][2:] == ["queued"]
-    assert {video.total for video in middle.videos} == {96}
-    assert 0 < middle.cache_use < 1
-    for outcome in outcomes:
-        outcome.video()
+    submit(engine, request(latents=4)).video()
     engine.stop()
-    end = engine.snapshot()
-    assert (end.active, end.queued, end.videos, end.cache_use) == (0, 0, (), 0.0)
-    assert end.tokens == recorder.tokens == 3 * 96
-    assert end.prefill_tokens == recorder.prompts == 3 * 23
-    assert recorder.outcomes == 3
-    assert recorder.states[-1] == (0, 0, 0.0)
+
+
+class Failing(Recorder):
+    def occupied(self, active: int, queued: int, cache_use: float) -> None:
+        super().occupied(active, queued, cache_use)
+        raise RuntimeError("an observer's failure is its own")
+
+
+def test_the_observer_hears_of_all_work() -> None:
+    seen = Failing()
+    with running(max_videos=2, observer=seen) as engine:
+        outcomes = [submit(engine, request(seed, latents=1)) for seed in range(3)]
+        until(lambda: seen.tokens > 0, "a video has begun")
+        assert (2, 1) in [state[:2] for state in seen.states]
+        for outcome in outcomes:
+            outcome.video()
+    assert seen.tokens == 3 * 96
+    assert seen.prefix_tokens == 3 * 23
+    assert seen.outcomes == 3
+    assert seen.states[-1] == (0, 0, 0.0)
+    assert all((active > 0) == (0 < use < 1) for active, _, use in seen.states)
 
 
 def test_soak_every_answer_equals_the_one_computed_alone_and_no_slot_is_lost() -> None:
@@ -270,7 +279,8 @@ def test_soak_every_answer_equals_the_one_computed_alone_and_no_slot_is_lost() -
     ]
     expected = {seed: alone(request(seed % 4, latents=3)) for seed in range(4)}
     outcomes: dict[int, Outcome] = {}
-    with running(max_videos=3, max_queue=100, window=2, prefill_chunk=20) as engine:
+    seen = Recorder()
+    with running(max_videos=3, max_queue=100, window=2, prefill_chunk=20, observer=seen) as engine:
 
         def play(share: int) -> None:
             for seed, plan, moment in plans[share::4]:
@@ -296,16 +306,16 @@ def test_soak_every_answer_equals_the_one_computed_alone_and_no_slot_is_lost() -
             else:
                 assert plan != "run"
             assert outcomes[seed].received.empty()
-        until(engine, "s.active == s.queued == 0")
+        until(lambda: seen.active == seen.queued == 0, "no video is left")
         finally_all = [submit(engine, request(seed, latents=3)) for seed in range(3)]
-        until(engine, "s.active == 3")  # every slot can still be taken
+        until(lambda: seen.active == 3, "every slot can still be taken")
         for outcome in finally_all:
             outcome.video()
     assert all(kinds.values()), kinds
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    for field, value in [("max_videos", -1), ("window", -1), ("prefill_chunk", 0), ("guess", "x")]:
+    for field, value in [("max_videos", -1), ("window", -1), ("prefill_chunk", 0), ("draft_source", "x")]:
         with pytest.raises(ConfigurationError, match=field):
             EngineSettings(**{field: value})  # type: ignore[arg-type]
 

@@ -51,7 +51,7 @@ def test_norm(updates: int) -> None:
     ("length", "sequence"), [(1, 700), (3, 128), (3, 700), (16, 128), (20, 700), (70, 700)]
 )
 def test_rotation_cache_and_attention(length: int, sequence: int) -> None:
-    """Slots in any order, places anywhere, garbage in unfilled rows, several splits and a ragged end."""
+    """Slots in any order, positions anywhere, garbage in unfilled rows, several splits and a ragged end."""
     keys, values = randn(5, 2, sequence, 16, seed=1), randn(5, 2, sequence, 16, seed=2)
     plain_keys, plain_values = keys.clone(), values.clone()
     qkv, rotary, norms = (
@@ -60,12 +60,13 @@ def test_rotation_cache_and_attention(length: int, sequence: int) -> None:
         (randn(16, seed=3), randn(16, seed=4)),
     )
     starts = torch.tensor([[5], [sequence - 90]], device=DEVICE)
-    places, slots = starts + torch.arange(length, device=DEVICE), torch.tensor([3, 1], device=DEVICE)
-    arguments = (qkv, *norms, 1e-5, rotary, places, slots)
+    positions, slots = starts + torch.arange(length, device=DEVICE), torch.tensor([3, 1], device=DEVICE)
+    arguments = (qkv, *norms, 1e-5, rotary, positions, slots)
     query = fused.norm_rotate_store(*arguments, keys, values)
     assert_near(query, plain.norm_rotate_store(*arguments, plain_keys, plain_values))
     assert_near(keys, plain_keys)
     assert torch.equal(values, plain_values)
     assert_near(
-        fused.attend(query, keys, values, places, slots), plain.attend(query, keys, values, places, slots)
+        fused.attend(query, keys, values, positions, slots),
+        plain.attend(query, keys, values, positions, slots),
     )

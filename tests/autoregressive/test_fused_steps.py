@@ -13,7 +13,8 @@ pytest.importorskip("triton", reason="the Triton compiler is not installed")
 from cosmos_triton.autoregressive import plain_steps  # noqa: E402
 from cosmos_triton.autoregressive.kernels import steps as fused_steps  # noqa: E402
 from cosmos_triton.autoregressive.parameters import SamplingParameters  # noqa: E402
-from cosmos_triton.autoregressive.sequences import GUESSES, Sequences  # noqa: E402
+from cosmos_triton.autoregressive.sequences import Sequences  # noqa: E402
+from cosmos_triton.autoregressive.settings import DRAFT_SOURCES  # noqa: E402
 from support.tiny_autoregressive import architecture  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the interpreter reads scalars so
@@ -22,26 +23,26 @@ ARCHITECTURE = architecture(video2world=True)
 
 
 def sequences(window: int) -> Sequences:
-    """Five slots at different places, one of them at its end."""
+    """Five slots at different positions, one of them at its end."""
     state = Sequences.allocate(ARCHITECTURE, 5, window, torch.device(DEVICE))
     for slot, length in enumerate((1, 50, 118, 120, 121)):
-        prompt = torch.randint(0, 96, (length,), generator=torch.Generator().manual_seed(slot))
-        state.start(slot, prompt.to(DEVICE), SamplingParameters(slot - 2, 0.5 * slot, 0.2 * (slot + 1)))
+        prefix = torch.randint(0, 96, (length,), generator=torch.Generator().manual_seed(slot))
+        state.start(slot, prefix.to(DEVICE), SamplingParameters(slot - 2, 0.5 * slot, 0.2 * (slot + 1)))
     return state
 
 
 @pytest.mark.parametrize("window", [1, 3, 16])
-def test_look_up(window: int) -> None:
+def test_gather(window: int) -> None:
     slots = torch.tensor([4, 0, 2], device=DEVICE)
     arguments = (sequences(window), slots, window, ARCHITECTURE)
-    actual, expected = fused_steps.look_up(*arguments), plain_steps.look_up(*arguments)
+    actual, expected = fused_steps.gather(*arguments), plain_steps.gather(*arguments)
     for name, value in vars(expected).items():
         assert torch.equal(getattr(actual, name), value), name
 
 
-@pytest.mark.parametrize("guess", GUESSES)
+@pytest.mark.parametrize("draft_source", DRAFT_SOURCES)
 @pytest.mark.parametrize("window", [1, 3, 16])
-def test_settle(window: int, guess: str) -> None:
+def test_accept(window: int, draft_source: str) -> None:
     slots = torch.tensor([4, 1, 2, 0], device=DEVICE)
     fed = torch.randint(0, 3, (4, window), generator=torch.Generator().manual_seed(1)).to(DEVICE)
     drawn = fed.roll(-1, dims=1)  # right but for the last, and then not
@@ -49,7 +50,7 @@ def test_settle(window: int, guess: str) -> None:
     drawn[2, 0] += 1
     states = sequences(window), sequences(window)
     for state, steps in zip(states, (fused_steps, plain_steps), strict=True):
-        steps.settle(state, slots, fed, drawn, ARCHITECTURE, guess)
+        steps.accept(state, slots, fed, drawn, ARCHITECTURE, draft_source)
     assert torch.equal(states[0].positions, states[1].positions)
     assert torch.equal(states[0].tokens, states[1].tokens)
 

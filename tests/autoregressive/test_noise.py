@@ -1,10 +1,12 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from cosmos_triton.autoregressive.noise import gumbel, philox, random_words
+from cosmos_triton.autoregressive.nucleus import draw
 
 # Known answers of the authors' Random123 library: counter, key, output.
 KNOWN = [
@@ -63,3 +65,16 @@ def test_tails_keep_their_precision(word: int, monkeypatch: pytest.MonkeyPatch) 
         uniform = min(float(np.float32(uniform)), 1 - 2**-24)
     exact = -math.log(-math.log1p(-uniform))
     assert gumbel(0, 0, torch.tensor([0])).item() == pytest.approx(exact, rel=1e-6, abs=1e-6)
+
+
+def test_ranks_that_hold_parts_of_the_vocabulary_exchange_no_noise() -> None:
+    """What they exchange is each rank's best: the token drawn is that of one rank that holds all."""
+    vocabulary, ranks = 1000, 4
+    for position in range(20):
+        logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(position)) * 3
+        whole = draw(logits, 0.7, 1.0, partial(gumbel, 5, position))
+        bests = []
+        for ids in torch.arange(vocabulary).chunk(ranks):
+            noisy = logits[ids] / 0.7 + gumbel(5, position, ids)
+            bests.append((noisy.max().item(), ids[noisy.argmax()].item()))
+        assert max(bests)[1] == whole

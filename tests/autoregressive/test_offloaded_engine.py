@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from cosmos_triton.architectures import AUTOREGRESSIVE
-from cosmos_triton.autoregressive.engine import Engine, EngineSettings, GenerationRequest
-from cosmos_triton.autoregressive.memory import OffloadedMemory
+from cosmos_triton.autoregressive.device_memory import OffloadedMemory
+from cosmos_triton.autoregressive.engine import Engine, EngineObserver
 from cosmos_triton.autoregressive.parameters import SamplingParameters
+from cosmos_triton.autoregressive.requests import GenerationRequest
+from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.errors import Cancelled, DeadlineExceeded, Unavailable
 from cosmos_triton.residency.weights import Turn, turn
 from support.engines import (
@@ -42,11 +44,13 @@ def own_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def offloaded(*, video2world: bool = False, **settings: object) -> tuple[Engine, OffloadedMemory]:
+def offloaded(
+    *, video2world: bool = False, observer: EngineObserver | None = None, **settings: object
+) -> tuple[Engine, OffloadedMemory]:
     net = network(architecture(video2world=video2world))
     memory = OffloadedMemory(net, CPU)
     values = {"text_rows": TEXT_ROWS, **settings}
-    return Engine(net, EngineSettings(**values), memory=memory), memory  # type: ignore[arg-type]
+    return Engine(net, EngineSettings(**values), observer, memory), memory  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -61,17 +65,20 @@ def running(**settings: object) -> Iterator[Engine]:
 
 @pytest.mark.parametrize("video2world", [False, True])
 @pytest.mark.parametrize("lag", [0, 2])
-def test_visits_give_the_tokens_of_a_resident_engine(video2world: bool, lag: int) -> None:
+def test_batches_give_the_tokens_of_a_resident_engine(video2world: bool, lag: int) -> None:
     wanted = [request(seed, latents=2 + seed % 3, video2world=video2world) for seed in range(3)]
     expected = [alone(each, VIDEO2WORLD if video2world else BASE) for each in wanted]
-    engine, memory = offloaded(video2world=video2world, max_videos=2, window=3, prefill_chunk=7)
+    seen = Recorder()
+    engine, memory = offloaded(
+        video2world=video2world, observer=seen, max_videos=2, window=3, prefill_chunk=7
+    )
     engine._runner.lag = lag
     engine.start()
     for _ in range(2):
         outcomes = [submit(engine, each) for each in wanted]
         for outcome, tokens in zip(outcomes, expected, strict=True):
             assert (outcome.video().tokens == tokens).all()
-    until(engine, "s.active == s.queued == 0")
+    until(lambda: seen.active == seen.queued == 0, "no video is left")
     engine.stop()
     assert not memory.present
     assert not any(parameter.any() for parameter in engine._runner.network.parameters())
@@ -84,43 +91,45 @@ def test_weights_come_back_and_the_cache_is_zeros_whatever_was_in_the_memory(
     expected = dict(network(architecture()).named_parameters())
     net = network(architecture())
     memory = OffloadedMemory(net, CPU)
-    assert memory.to_come >= sum(parameter.nbytes for parameter in expected.values())
+    assert memory.absent_bytes >= sum(parameter.nbytes for parameter in expected.values())
     cache = memory.cache(5000)
     for there in memory._ranges():
         monkeypatch.setattr(there, "fill", lambda buffer=there.buffer: buffer.fill_(255))
     for _ in range(2):
-        assert memory.arrive()
+        assert memory.load()
         assert memory.present
-        assert memory.to_come == 0
+        assert memory.absent_bytes == 0
         assert not cache.any()
         for name, parameter in net.named_parameters():
             assert torch.equal(parameter, expected[name]), name
-        memory.leave()
+        memory.unload()
         assert not memory.present
 
 
 def test_those_who_wait_when_the_turn_comes_run_together() -> None:
-    with running(max_videos=3) as engine:
+    seen = Recorder()
+    with running(max_videos=3, observer=seen) as engine:
         with turn(CPU):
             outcomes = [submit(engine, request(seed, latents=1)) for seed in range(4)]
+            until(lambda: seen.queued == 4, "all wait")
             time.sleep(0.1)
-            assert engine.snapshot().active == 0
-        until(engine, "s.active == 3 and s.queued == 1")
+            assert seen.active == 0
+        until(lambda: (seen.active, seen.queued) == (3, 1), "as many as have slots run")
         for outcome in outcomes:
             outcome.video()
 
 
-def test_who_comes_later_waits_for_the_next_visit_and_lets_other_stages_pass() -> None:
-    with running(max_videos=3) as engine:
+def test_who_comes_later_waits_for_the_next_batch_and_lets_other_stages_pass() -> None:
+    seen = Recorder()
+    with running(max_videos=3, observer=seen) as engine:
         first = submit(engine, request(0, latents=1))
-        until(engine, "s.active == 1")
+        until(lambda: seen.active == 1, "the first runs")
         stage = Turn(CPU)
         later = submit(engine, request(1, latents=1))
         stage.come(wait=True)
         first.received.get_nowait()
         time.sleep(0.1)
-        state = engine.snapshot()
-        assert (state.active, state.queued) == (0, 1)
+        assert (seen.active, seen.queued) == (0, 1)
         assert later.received.empty()
         stage.end()
         assert (later.video().tokens == alone(request(1, latents=1))).all()
@@ -166,10 +175,11 @@ def test_a_stopping_engine_does_not_wait_for_the_turn() -> None:
 
 
 def test_a_stopped_engine_leaves_the_device() -> None:
-    engine, memory = offloaded(max_videos=1)
+    seen = Recorder()
+    engine, memory = offloaded(max_videos=1, observer=seen)
     engine.start()
     submit(engine, request(0, latents=1))
-    until(engine, "s.active == 1")
+    until(lambda: seen.active == 1, "the video runs")
     engine.stop()
     assert not memory.present
     with turn(CPU):
@@ -183,26 +193,27 @@ def test_warming_up_takes_the_turn() -> None:
         starting.start()
         starting.join(0.1)
         assert starting.is_alive()
-        assert not engine.snapshot().alive
+        with pytest.raises(Unavailable, match="has not been started"):
+            submit(engine, request())
     starting.join(PATIENCE_S)
-    assert engine.snapshot().alive
+    submit(engine, request(latents=4)).video()
     engine.stop()
 
 
-@pytest.mark.parametrize("visit", [0, 1], ids=["warm-up", "a video"])
+@pytest.mark.parametrize("loads", [0, 1], ids=["warm-up", "a video"])
 def test_a_device_without_room_ends_the_engine_and_not_its_neighbours(
-    visit: int, monkeypatch: pytest.MonkeyPatch
+    loads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, memory = offloaded(max_videos=1)
-    visits = iter([None] * visit)
+    successful = iter([None] * loads)
     cache = memory._ranges()[1]
 
     def fill() -> None:
-        if next(visits, "no room") == "no room":
+        if next(successful, "no room") == "no room":
             raise MemoryError("no room")
 
     monkeypatch.setattr(cache, "fill", fill)
-    if visit == 0:
+    if loads == 0:
         with pytest.raises(MemoryError):
             engine.start()
     else:
@@ -238,7 +249,7 @@ def test_graphs_find_weights_and_cache_where_they_were(name: str) -> None:
     for seed in range(3):
         text = None
         if small.text_dim is not None:
-            text = torch.from_numpy(generator.standard_normal((512, small.text_dim), dtype=np.float32))
+            text = generator.standard_normal((512, small.text_dim), dtype=np.float32)
         context = generator.integers(0, small.vocabulary, (1 + seed % 2, 10, 16), dtype=np.int32)
         wanted.append(GenerationRequest(f"r{seed}", context, text, SamplingParameters(seed, 1.0, 0.8)))
 
@@ -256,7 +267,7 @@ def test_graphs_find_weights_and_cache_where_they_were(name: str) -> None:
     gc.collect()
     torch.cuda.empty_cache()
     until_gone(memory)
-    needed = memory.to_come
+    needed = memory.absent_bytes
     away = torch.cuda.mem_get_info(device)[0]
     for _ in range(2):
         for tokens, same in zip(generated(engine), expected, strict=True):
@@ -265,7 +276,7 @@ def test_graphs_find_weights_and_cache_where_they_were(name: str) -> None:
     free = torch.cuda.mem_get_info(device)[0]
     assert abs(free - away) < needed // 8
     with torch.inference_mode():
-        assert memory.arrive(wait=True)
+        assert memory.load(wait=True)
         assert free - torch.cuda.mem_get_info(device)[0] >= needed
-        memory.leave()
+        memory.unload()
     engine.stop()

@@ -23,8 +23,8 @@ def test_angles_are_position_times_frequency_w_fastest() -> None:
     angles = rotary_angles(arch)
     temporal, spatial = axis_frequencies(arch)
     t, h, w = 2, 3, 5
-    place = arch.video_start + (t * 4 + h) * 6 + w
-    assert torch.equal(angles[place], torch.cat([t * temporal, h * spatial, w * spatial]))
+    position = arch.video_start + (t * 4 + h) * 6 + w
+    assert torch.equal(angles[position], torch.cat([t * temporal, h * spatial, w * spatial]))
 
 
 def test_prefix_and_padding_stay_where_they_are() -> None:

@@ -62,7 +62,7 @@ def test_a_sequence_does_not_notice_its_neighbours(variant: dict[str, bool]) -> 
         assert torch.equal(together[row : row + 1], alone)
 
 
-def test_sequences_of_a_batch_may_be_at_different_places() -> None:
+def test_sequences_of_a_batch_may_be_at_different_positions() -> None:
     net = network(architecture())
     tokens = tokens_for(net, 2, 20)
     cache = prepared(net)
@@ -86,25 +86,17 @@ def test_a_token_sees_itself_and_the_past_only() -> None:
     assert not torch.equal(before[8], after[8])
 
 
-def test_zero_rows_of_the_text_context_take_part_in_attention() -> None:
+def test_zero_rows_of_the_text_embeddings_take_part_in_attention() -> None:
     arch = architecture(video2world=True)
     net = network(arch)
-    context = torch.randn(TEXT_ROWS, 24, generator=torch.Generator().manual_seed(0))
-    context[4:] = 0
+    text = torch.randn(TEXT_ROWS, 24, generator=torch.Generator().manual_seed(0))
+    text[4:] = 0
     results = []
     for rows in (TEXT_ROWS, 4):
         cache = KVCache(arch, 1, text_rows=rows, dtype=torch.float32, device="cpu")
-        net.store_text(context[:rows], 0, cache)
+        net.store_text(text[:rows], 0, cache)
         results.append(logits(net, cache, tokens_for(net, 1, 5), 0, [0]))
     assert (results[0] - results[1]).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("prefix", ["", "model."])
-def test_build_takes_names_with_and_without_prefix(prefix: str) -> None:
-    arch = architecture(video2world=True)
-    tensors = {prefix + name: tensor for name, tensor in weights(arch).items()}
-    net = build(arch, tensors, dtype=torch.float32, device="cpu")
-    assert all(parameter.device.type == "cpu" for parameter in net.parameters())
 
 
 def test_build_lists_every_name_that_does_not_fit() -> None:

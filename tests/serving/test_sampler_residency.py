@@ -14,20 +14,20 @@ from support.tiny_autoregressive import architecture, weights
 
 
 @pytest.mark.parametrize(
-    ("parameter", "everywhere", "lasting"),
+    ("parameter", "everywhere", "stays"),
     [("", "", True), ("", "offload", False), ("offload", "", False), ("resident", "offload", True)],
 )
 def test_the_sampler_honours_residency(
-    parameter: str, everywhere: str, lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parameter: str, everywhere: str, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("COSMOS_RESIDENCY", everywhere)
     engine = autoregressive._start_engine(component(), settings(residency=parameter), Metrics())
     network = engine._runner.network
     engine.stop()
-    assert engine._memory.lasting == lasting
-    assert bool(network.output.any()) == lasting
-    assert bool(network.rotary.any()) == lasting
+    assert engine._memory.stays == stays
+    assert bool(network.output.any()) == stays
+    assert bool(network.rotary.any()) == stays
 
 
 def test_another_residency_is_refused() -> None:

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from cosmos_triton.architectures import AUTOREGRESSIVE, TEXT_ROWS, AutoregressiveArchitecture, Yarn
 from cosmos_triton.autoregressive import nucleus
-from cosmos_triton.autoregressive.engine import Engine, EngineSettings, Generation, GenerationRequest
+from cosmos_triton.autoregressive.engine import Engine
 from cosmos_triton.autoregressive.kv_cache import KVCache, slot_bytes
 from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.positions import absolute_positions, axis_frequencies, rotary_angles
+from cosmos_triton.autoregressive.requests import Generation, GenerationRequest
+from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, build
 from cosmos_triton.checkpoints.published import AUTOREGRESSIVE_FAMILY, autoregressive_shapes
 from support.parity_files import ParityFile
@@ -100,7 +102,7 @@ def _check_tables(file: ParityFile, architecture: AutoregressiveArchitecture) ->
 def _check_logits(file: ParityFile, network: AutoregressiveTransformer) -> None:
     tensors = file.tensors
     tokens = tensors["io.tf_tokens"].long()[None]  # [1, N]
-    length, prompt = tokens.shape[1], len(tensors["io.prefill_logits"])
+    length, prefix = tokens.shape[1], len(tensors["io.prefill_logits"])
     positions = torch.arange(length)[None]
     cache, slots = _cache_with_text(file, network), torch.tensor([1])
 
@@ -108,10 +110,10 @@ def _check_logits(file: ParityFile, network: AutoregressiveTransformer) -> None:
         hidden = network(tokens[:, start:stop], positions[:, start:stop], slots, cache)
         return network.logits(hidden)[0]
 
-    _assert_near("prefill", logits(0, prompt), tensors["io.prefill_logits"], LOGITS)
-    decoded = torch.cat([logits(place, place + 1) for place in range(prompt, length)])
+    _assert_near("prefill", logits(0, prefix), tensors["io.prefill_logits"], LOGITS)
+    decoded = torch.cat([logits(position, position + 1) for position in range(prefix, length)])
     _assert_near("decode", decoded, tensors["io.decode_logits"], LOGITS)
-    _assert_near("one window", logits(prompt, length), tensors["io.decode_logits"], LOGITS)
+    _assert_near("one window", logits(prefix, length), tensors["io.decode_logits"], LOGITS)
     for stored, name in ((cache.keys, "io.debug.kv_layer0_k"), (cache.values, "io.debug.kv_layer0_v")):
         if name in tensors:
             _assert_near(name, stored[0, 1, :, :length], tensors[name], CACHE)
@@ -152,9 +154,9 @@ def _favour(token: int) -> Callable[[Tensor], Tensor]:
 def _check_greedy(file: ParityFile, network: AutoregressiveTransformer, run: str, window: int) -> None:
     """The engine, from context tokens to a whole world."""
     expected = file.tensors[f"io.{run}.thw_indices"]
-    prompt = file.tensors[f"io.{run}.prompt_tokens"]
+    prefix = file.tensors[f"io.{run}.prompt_tokens"]
     architecture = network.architecture
-    latents = (len(prompt) - architecture.video_start) // expected[0].numel()
+    latents = (len(prefix) - architecture.video_start) // expected[0].numel()
     text = file.tensors.get("io.context")
     rows = 1 if text is None else text.shape[1]
     engine = Engine(network, EngineSettings(max_videos=1, window=window, text_rows=rows, prefill_chunk=20))
@@ -165,7 +167,7 @@ def _check_greedy(file: ParityFile, network: AutoregressiveTransformer, run: str
             GenerationRequest(
                 id=run,
                 context_tokens=expected[:latents].numpy(),
-                text_embeddings=None if text is None else text[0],
+                text_embeddings=None if text is None else text[0].numpy(),
                 parameters=SamplingParameters(seed=0, temperature=0.0, top_p=1.0),
             ),
             outcomes.put,
@@ -205,7 +207,7 @@ def _check_counts(preset: AutoregressiveArchitecture, facts: dict[str, Any]) -> 
     assert 2 * parameters == facts["checkpoint_bytes_bf16"]
     cache = facts["kv_cache_bytes_max_seq_len_bf16"] + facts["cross_kv_bytes_512ctx_bf16"]
     assert slot_bytes(preset, text_rows=TEXT_ROWS, dtype=torch.bfloat16) == cache
-    assert preset.video_start + preset.video_tokens == facts["total_sequence"]
+    assert preset.sequence_length == facts["total_sequence"]
     assert preset.max_sequence == facts["rope_table_rows"]
     for frames, latents in {"1_frame": 1, "9_frames": 2}.items():
         plane = preset.latent_shape[1] * preset.latent_shape[2]

@@ -3,6 +3,7 @@
 import torch
 
 from cosmos_triton.architectures import AutoregressiveArchitecture, Yarn
+from cosmos_triton.autoregressive import plain
 from cosmos_triton.autoregressive.operations import Operations
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, build
 from cosmos_triton.checkpoints.published import autoregressive_shapes
@@ -51,6 +52,6 @@ def weights(arch: AutoregressiveArchitecture, seed: int = 0) -> dict[str, torch.
 
 
 def network(
-    arch: AutoregressiveArchitecture, seed: int = 0, operations: Operations | None = None
+    arch: AutoregressiveArchitecture, seed: int = 0, operations: Operations = plain
 ) -> AutoregressiveTransformer:
     return build(arch, weights(arch, seed), dtype=torch.float32, device="cpu", operations=operations)

@@ -1,6 +1,6 @@
 """The transformer's operations as kernels, for bfloat16 on NVIDIA GPUs. See `Operations`.
 
-Products of up to 64 rows, which decoding is made of, run in our own kernel; those of a prompt in
+Matrix products of up to 64 rows, which decoding is made of, run in our own kernel; those of prefill in
 cuBLAS.
 """
 

@@ -20,7 +20,7 @@ class LayerCache:
 
 
 class KVCache:
-    """Static memory for `slots` sequences; a slot is one sequence's place in the batch dimension.
+    """Static memory for `slots` sequences; a slot is one sequence's index in the batch dimension.
 
     Args:
         architecture: gives layers, kv heads, head width and sequence length.

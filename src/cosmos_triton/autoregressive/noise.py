@@ -1,8 +1,9 @@
 """Counter-based Gumbel noise: a function of (seed, position, token), of nothing else.
 
 Drawing argmax(logits + noise) samples from softmax(logits). As the noise does not depend on who asks
-for it, or when, a seed gives the same tokens alone, in a batch, on any device, and when a later
-position is guessed before an earlier one is known.
+for it, or when, a seed gives the same tokens alone, in a batch, on any device, and when a token is
+drawn behind a draft before the tokens up to there are known. Processes that hold parts of the vocabulary
+need not exchange noise either.
 
 The generator is Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
 1, 2, 3", SC 2011): the seed is the key; the counter is (token // 4, position, 0, 0), and
@@ -47,12 +48,12 @@ def random_words(seed: int, position: int, tokens: NDArray[np.int64]) -> NDArray
     """
     quads = tokens >> 2
     dense = len(tokens) > quads[-1]  # fewer counters in all than tokens asked for
-    counters, place = (np.arange(quads[-1] + 1), quads) if dense else (quads, np.arange(len(quads)))
+    counters, index = (np.arange(quads[-1] + 1), quads) if dense else (quads, np.arange(len(quads)))
     counter = np.zeros((4, len(counters)), dtype=np.uint64)
     counter[0] = counters
     counter[1] = position
     words = philox(counter, (seed & _LOW, seed >> 32 & _LOW))
-    return words.T.ravel().take((place << 2) + (tokens & 3))
+    return words.T.ravel().take((index << 2) + (tokens & 3))
 
 
 def gumbel(seed: int, position: int, tokens: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def sample(logits: Tensor, seeds: Tensor, positions: Tensor, temperatures: Tenso
     Args:
         logits: [R, V].
         seeds: [R] int64.
-        positions: [R] int64 places in the sequence that the tokens are drawn for.
+        positions: [R] int64 that the tokens are drawn for.
         temperatures: [R] float32, 0 for the most probable token.
         top_ps: [R] float32 in (0, 1].
 

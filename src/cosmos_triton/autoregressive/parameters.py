@@ -14,7 +14,7 @@ class SamplingParameters:
     """Seed and shape of the distribution that tokens are drawn from.
 
     Args:
-        seed: any int64; the same seed on the same prompt gives the same tokens.
+        seed: any int64; the same seed on the same context and text gives the same tokens.
         temperature: ≥ 0; logits are divided by it. 0 takes the most probable token and ignores top_p.
         top_p: in (0, 1]; tokens are drawn from the smallest set of most probable ones that holds this mass.
 

@@ -69,7 +69,7 @@ def norm_rotate_store(
     by_head = qkv.reshape(*qkv.shape[:-1], heads + 2 * kv_heads, width)  # [B, L, heads + 2 kv_heads, D]
     q, k, v = by_head.tensor_split((heads, heads + kv_heads), dim=2)
     angles = rotary[positions][:, :, None]  # [B, L, 1, D]
-    rows = (slots[:, None], slice(None), positions)  # [B, L] places × kv_heads
+    rows = (slots[:, None], slice(None), positions)  # [B, L] rows × kv_heads
     keys[rows] = rotate(rms_norm(k, k_norm, eps), angles)
     values[rows] = v
     return rotate(rms_norm(q, q_norm, eps), angles)

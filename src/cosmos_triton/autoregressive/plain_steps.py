@@ -7,73 +7,77 @@ from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.autoregressive.nucleus import sample
 from cosmos_triton.autoregressive.sequences import Sequences, Work
 
-__all__ = ["guesses", "look_up", "sample", "settle", "settled"]
+__all__ = ["accept", "accepted", "drafts", "gather", "sample"]
 
 
-def look_up(
+def gather(
     sequences: Sequences, slots: Tensor, window: int, architecture: AutoregressiveArchitecture
 ) -> Work:
-    """See `Steps.look_up`."""
+    """See `Steps.gather`."""
     count = len(slots) * window
-    places = _places(sequences, slots, window)
+    positions = _fed_positions(sequences, slots, window)
 
     def each(values: Tensor) -> Tensor:  # [slots] → [B W]
         return values[slots].repeat_interleave(window, output_size=count)
 
     return Work(
-        tokens=sequences.tokens[slots[:, None], places],
-        places=places.clamp(max=architecture.max_sequence - 1),  # past the end anything may happen
-        targets=(places + 1).flatten(),
+        tokens=sequences.tokens[slots[:, None], positions],
+        positions=positions.clamp(max=architecture.max_sequence - 1),  # what is past the end is never read
+        targets=(positions + 1).flatten(),
         seeds=each(sequences.seeds),
         temperatures=each(sequences.temperatures),
         top_ps=each(sequences.top_ps),
     )
 
 
-def settle(
+def accept(
     sequences: Sequences,
     slots: Tensor,
     fed: Tensor,
     drawn: Tensor,
     architecture: AutoregressiveArchitecture,
-    guess: str,
+    draft_source: str,
 ) -> None:
-    """See `Steps.settle`."""
+    """See `Steps.accept`."""
     window = fed.shape[1]
-    places = _places(sequences, slots, window)
+    positions = _fed_positions(sequences, slots, window)
     rows = slots[:, None]
-    sequences.tokens[rows, places + 1] = drawn
+    sequences.tokens[rows, positions + 1] = drawn
     if window > 1:
-        ahead = places + 1 + window
-        sequences.tokens[rows, ahead] = guesses(sequences.tokens, rows, ahead, architecture, guess)
-    last = architecture.video_start + architecture.video_tokens - 1
-    sequences.positions[slots] = torch.clamp(sequences.positions[slots] + settled(fed, drawn), max=last)
+        ahead = positions + 1 + window
+        sequences.tokens[rows, ahead] = drafts(sequences.tokens, rows, ahead, architecture, draft_source)
+    reached = sequences.positions[slots] + accepted(fed, drawn)
+    sequences.positions[slots] = reached.clamp(max=architecture.sequence_length - 1)
 
 
-def settled(fed: Tensor, drawn: Tensor) -> Tensor:
-    """How many draws of each window are final: [B, W], [B, W] → [B], from 1 to W.
+def accepted(fed: Tensor, drawn: Tensor) -> Tensor:
+    """How many drawn tokens of each window are final: [B, W], [B, W] → [B], from 1 to W.
 
-    Token i was fed one place before draw i. The first draw always counts; each further one if the
-    guess it was drawn behind equals the draw of its own place.
+    Drawn token i belongs one position behind fed token i. The first always counts; each further one if the
+    draft it was drawn behind equals the token drawn for that draft's own position.
     """
     right = fed[:, 1:] == drawn[:, :-1]  # [B, W - 1]
     return 1 + right.cumprod(dim=1).sum(dim=1)
 
 
-def guesses(
-    tokens: Tensor, rows: Tensor, places: Tensor, architecture: AutoregressiveArchitecture, guess: str
+def drafts(
+    tokens: Tensor,
+    slots: Tensor,
+    positions: Tensor,
+    architecture: AutoregressiveArchitecture,
+    draft_source: str,
 ) -> Tensor:
-    """First guesses, of one of `GUESSES`, for `places` [B, W] of slots `rows` [B, 1]: [B, W]."""
+    """First drafts for `positions` [B, W] of `slots` [B, 1]: [B, W]. See `settings.DRAFT_SOURCES`."""
     _, height, width = architecture.latent_shape
-    if guess == "frame":
-        return tokens[rows, (places - height * width).clamp(min=0)]
-    if guess == "row":
-        return tokens[rows, (places - width).clamp(min=0)]
-    if guess == "left":
-        return tokens[rows, places[:, :1] - 1].expand_as(places)
-    return (places * 2654435761 >> 7) % architecture.vocabulary  # Knuth's multiplicative hash
+    if draft_source == "frame":
+        return tokens[slots, (positions - height * width).clamp(min=0)]
+    if draft_source == "above":
+        return tokens[slots, (positions - width).clamp(min=0)]
+    if draft_source == "left":
+        return tokens[slots, positions[:, :1] - 1].expand_as(positions)
+    return (positions * 2654435761 >> 7) % architecture.vocabulary  # Knuth's multiplicative hash
 
 
-def _places(sequences: Sequences, slots: Tensor, window: int) -> Tensor:
-    """Places of the tokens a pass feeds: [B, W]."""
+def _fed_positions(sequences: Sequences, slots: Tensor, window: int) -> Tensor:
+    """Positions of the tokens a pass feeds: [B, W]."""
     return sequences.positions[slots][:, None] + torch.arange(window, device=slots.device)

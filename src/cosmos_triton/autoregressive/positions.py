@@ -1,8 +1,8 @@
 """Where a token is: rotary angles over the (T, H, W) grid, YaRN, and absolute positions.
 
-A sequence is the video's tokens, t-major then h then w, behind the architecture's prefix (the
-begin-of-video token of Video2World). Prefix and padding rows have angle zero and position zero:
-they are not rotated and nothing is added to them.
+A sequence is the video's tokens, t-major then h then w; in Video2World models the begin-of-video token
+stands before them. Its row and the padding rows have angle zero and position zero: they are not rotated and
+nothing is added to them.
 """
 
 import math
@@ -88,7 +88,7 @@ def _grid(architecture: AutoregressiveArchitecture) -> tuple[Tensor, ...]:
 
 
 def _in_sequence(video: Tensor, architecture: AutoregressiveArchitecture) -> Tensor:
-    """[video_tokens, D] → [max_sequence, D] with zero rows for prefix and padding."""
+    """[video_tokens, D] → [max_sequence, D] with zero rows before and behind the video."""
     rows = video.new_zeros(architecture.max_sequence, video.shape[1])
-    rows[architecture.video_start : architecture.video_start + architecture.video_tokens] = video
+    rows[architecture.video_start : architecture.sequence_length] = video
     return rows

@@ -1,11 +1,10 @@
-"""What goes into an engine and what comes out."""
+"""What goes into an engine and what comes out; no torch."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.autoregressive.parameters import SamplingParameters
@@ -17,7 +16,7 @@ class GenerationRequest:
     """One video to generate.
 
     Args:
-        id: name for `Engine.cancel` and for progress; need not be unique.
+        id: name for `Engine.cancel`; need not be unique.
         context_tokens: [T, h, w] int32, the latents that are known; T from 1 to one less than a world's.
         text_embeddings: [rows, text_dim] for Video2World models, rows past the prompt zero; else None.
         parameters: seed, temperature, top_p.
@@ -26,7 +25,7 @@ class GenerationRequest:
 
     id: str
     context_tokens: NDArray[np.integer[Any]]
-    text_embeddings: Tensor | None
+    text_embeddings: NDArray[np.floating[Any]] | None
     parameters: SamplingParameters
     deadline_s: float | None = None
 
@@ -39,40 +38,17 @@ class Generation:
     tokens_generated: int
     passes: int  # forward passes that generated them
     queue_seconds: float  # from submission to a slot
-    prefill_seconds: float  # from the slot to a full prompt
+    prefill_seconds: float  # from the slot to the last prefix token in the cache
     decode_seconds: float
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far one request is."""
+def prefix_of(request: GenerationRequest, architecture: AutoregressiveArchitecture) -> NDArray[np.int64]:
+    """The tokens that a request's sequence starts with: [P] int64, P ≥ 1.
 
-    id: str
-    phase: str  # queued, prefill, decode
-    tokens: int  # generated so far
-    total: int  # to generate
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """An engine at one moment."""
-
-    alive: bool
-    active: int  # videos in a slot
-    queued: int
-    slots: int
-    cache_use: float  # share of all cache rows that hold a token, 0 to 1
-    tokens: int  # generated since the start
-    passes: int
-    prefill_tokens: int
-    videos: tuple[Progress, ...]  # active ones first, each group in order of arrival
-
-
-def prompt_of(request: GenerationRequest, architecture: AutoregressiveArchitecture) -> list[int]:
-    """The token sequence a request starts from: the prefix, then the context flattened.
+    The begin-of-video token where the model has one, then the context tokens, flattened.
 
     Raises:
-        InvalidInput: context or text does not fit the model.
+        InvalidInput: the context tokens do not fit the model.
     """
     latents, height, width = architecture.latent_shape
     tokens = request.context_tokens
@@ -86,12 +62,12 @@ def prompt_of(request: GenerationRequest, architecture: AutoregressiveArchitectu
     if tokens.min() < 0 or tokens.max() >= architecture.vocabulary:
         outside = int(tokens.min() if tokens.min() < 0 else tokens.max())
         raise InvalidInput(f"context token {outside} is not in 0..{architecture.vocabulary - 1}")
-    prefix = [] if architecture.bov_token is None else [architecture.bov_token]
-    return prefix + [int(token) for token in tokens.ravel()]
+    opening = [] if architecture.bov_token is None else [architecture.bov_token]
+    return np.concatenate([np.array(opening, np.int64), tokens.ravel().astype(np.int64)])
 
 
 def check_text(request: GenerationRequest, architecture: AutoregressiveArchitecture, rows: int) -> None:
-    """Raises InvalidInput unless the text embeddings are what the model takes."""
+    """Raises InvalidInput unless the text embeddings are what the model takes: `rows` rows, or none."""
     text = request.text_embeddings
     if architecture.text_dim is None:
         if text is not None:
@@ -99,9 +75,9 @@ def check_text(request: GenerationRequest, architecture: AutoregressiveArchitect
         return
     if text is None:
         raise InvalidInput(f"{architecture.name} needs text embeddings")
-    if tuple(text.shape) != (rows, architecture.text_dim):
+    if text.shape != (rows, architecture.text_dim):
         raise InvalidInput(
             f"the text embeddings have shape {list(text.shape)}, not [{rows}, {architecture.text_dim}]"
         )
-    if not bool(text.isfinite().all()):
+    if not np.isfinite(text).all():
         raise InvalidInput("the text embeddings have values that are not finite")

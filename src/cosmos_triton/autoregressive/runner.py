@@ -1,20 +1,22 @@
-"""Runs a network's steps on its device, ahead of the host where the device allows it.
+"""Runs a scheduler's commands on the network's device, ahead of the host where the device allows it.
 
 On a GPU a step is launched, not awaited: decode passes are CUDA graphs, one for each number of
-sequences, and where the sequences have got to is copied out behind each pass. The host reads it one
-pass late, so the GPU always has its next pass when it ends one.
+sequences, and the positions that the sequences have reached are copied out behind each pass. The host reads
+them one pass late, so the GPU always has its next pass when it ends one.
 """
 
 import logging
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.autoregressive import plain_steps
+from cosmos_triton.autoregressive.commands import Decode, Prefill, Start
+from cosmos_triton.autoregressive.device_memory import DeviceMemory, ResidentMemory
 from cosmos_triton.autoregressive.kv_cache import KVCache, slot_bytes
-from cosmos_triton.autoregressive.memory import Memory, ResidentMemory
 from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.sequences import Sequences, Steps, decode, prefill
 from cosmos_triton.autoregressive.settings import EngineSettings, automatic_window
@@ -26,15 +28,15 @@ _CPU_SLOTS = 8
 
 
 @dataclass(frozen=True)
-class Step:
-    """A launched step; `wait` returns when the device has done it."""
+class Launched:
+    """A step that the device was given; `wait` returns when the device has done it."""
 
     slots: tuple[int, ...]
     positions: Tensor | None  # [slots of the cache] on the host, complete once the event has passed
     event: torch.cuda.Event | None
 
     def wait(self) -> dict[int, int]:
-        """Slot → place of its last known token, after this step; empty for a prefill."""
+        """Slot → position of its last known token, after this step; empty for a prefill."""
         if self.event is not None:
             self.event.synchronize()
         if self.positions is None:
@@ -52,16 +54,16 @@ class _Captured:
 
 
 class Runner:
-    """The network, the memory of all slots, and the steps on them.
+    """The network, the memory of all slots, and the commands on them.
 
     Args:
         network: on the device where everything runs.
         settings: sizes; `max_videos` decides the memory.
-        memory: where weights and cache are; steps run while it is present. None: on the device for good.
+        memory: where weights and cache are; commands run while it is present. None: on the device for good.
     """
 
     def __init__(
-        self, network: AutoregressiveTransformer, settings: EngineSettings, memory: Memory | None = None
+        self, network: AutoregressiveTransformer, settings: EngineSettings, memory: DeviceMemory | None = None
     ) -> None:
         self.network = network
         self.settings = settings
@@ -109,62 +111,63 @@ class Runner:
     def warm_up(self) -> None:
         """Run once what requests will run, on the thread that will run it; a CPU gains nothing by it.
 
-        Compiles kernels, for prompts' last chunks too, which differ in length; captures the passes. What
-        is set up for each thread, such as the libraries' handles, is set up for this one.
+        Compiles kernels, for the last chunks of prefixes too, which differ in length; captures the passes.
+        What is set up for each thread, such as the libraries' handles, is set up for this one.
         """
         if self.device.type != "cuda":
             return
         for latents in range(1, self.architecture.latent_shape[0]):
-            self._warm_up_prompt(latents)
+            self._warm_up_prefix(latents)
         if self.settings.graphs:
             for videos in range(self.slots, 0, -1):  # the largest first: the others share its memory
                 self.capture(videos)
-                self.decode(tuple(range(videos)))  # the first replay of a graph takes it to the device
+                self.launch(Decode(tuple(range(videos))))  # its first replay takes a graph to the device
         self.tokens(0, 0, 1)
         torch.cuda.synchronize(self.device)
 
-    def _warm_up_prompt(self, latents: int) -> None:
-        a = self.architecture
+    def _warm_up_prefix(self, latents: int) -> None:
+        a, chunk = self.architecture, self.settings.prefill_chunk
         _, height, width = a.latent_shape
-        rows = a.video_start + latents * height * width
-        text = torch.zeros(self.settings.text_rows, a.text_dim) if a.text_dim else None
-        self.start(0, torch.zeros(rows, dtype=torch.int64), text, SamplingParameters.recommended(a, seed=0))
-        for start in range(0, rows - 1, self.settings.prefill_chunk):
-            self.prefill(0, start, min(start + self.settings.prefill_chunk, rows - 1))
+        length = a.video_start + latents * height * width
+        text = np.zeros((self.settings.text_rows, a.text_dim), np.float32) if a.text_dim else None
+        self.start(Start(0, np.zeros(length, np.int64), text, SamplingParameters.recommended(a, seed=0)))
+        for start in range(0, length - 1, chunk):
+            self.launch(Prefill(0, start, min(start + chunk, length - 1)))
 
-    def start(
-        self, slot: int, prompt: Tensor, context: Tensor | None, parameters: SamplingParameters
-    ) -> None:
-        """Give a slot to a new sequence: prompt [P] int64 and context [rows, text_dim] from the host."""
-        self.sequences.start(slot, prompt.to(self.device), parameters)
-        if context is not None:
-            self.network.store_text(context, slot, self.cache)
+    def start(self, command: Start) -> None:
+        """Give a slot to a new sequence."""
+        prefix = torch.from_numpy(command.prefix).to(self.device)
+        self.sequences.start(command.slot, prefix, command.parameters)
+        if command.text_embeddings is not None:
+            self.network.store_text(torch.from_numpy(command.text_embeddings), command.slot, self.cache)
 
-    def prefill(self, slot: int, start: int, stop: int) -> Step:
-        """Launch the filling of cache rows start..stop-1 of a sequence."""
-        prefill(self.network, self.cache, self.sequences, slot, start, stop)
-        return self._launched((slot,), positions=False)
+    def launch(self, command: Prefill | Decode) -> Launched:
+        """Give the device a step to do, behind those it was given before."""
+        if isinstance(command, Prefill):
+            slot, start, stop = command.slot, command.start, command.stop
+            prefill(self.network, self.cache, self.sequences, slot, start, stop)
+            return self._launched((slot,), positions=False)
+        self._launch_pass(command.slots)
+        return self._launched(command.slots, positions=True)
 
-    def decode(self, slots: tuple[int, ...]) -> Step:
-        """Launch one pass over sequences whose prompts are filled."""
+    def _launch_pass(self, slots: tuple[int, ...]) -> None:
         captured = self._graphs.get(len(slots))
         chosen = torch.tensor(slots, dtype=torch.int64)
         if captured is None:
             self._decode(chosen.to(self.device))
-        else:
-            if captured.loaded != slots:
-                captured.slots.copy_(chosen.pin_memory(), non_blocking=True)
-                captured.loaded = slots
-            captured.graph.replay()
-        return self._launched(slots, positions=True)
+            return
+        if captured.loaded != slots:
+            captured.slots.copy_(chosen.pin_memory(), non_blocking=True)
+            captured.loaded = slots
+        captured.graph.replay()
 
     def tokens(self, slot: int, start: int, stop: int) -> Tensor:
         """Tokens start..stop-1 of a sequence, on the host."""
         return self.sequences.tokens[slot, start:stop].cpu()
 
     def _decode(self, slots: Tensor) -> None:
-        window = self.window(len(slots))
-        decode(self.network, self.cache, self.sequences, slots, window, self._steps, self.settings.guess)
+        window, source = self.window(len(slots)), self.settings.draft_source
+        decode(self.network, self.cache, self.sequences, slots, window, self._steps, source)
 
     def capture(self, videos: int) -> None:
         """Make a graph of the pass over so many videos. Runs the pass, so nothing may be in flight."""
@@ -178,20 +181,20 @@ class Runner:
         self._graphs[videos] = _Captured(graph, slots, tuple(range(videos)))
         _log.info("captured a pass over %d videos, window %d", videos, self.window(videos))
 
-    def _launched(self, slots: tuple[int, ...], *, positions: bool) -> Step:
+    def _launched(self, slots: tuple[int, ...], *, positions: bool) -> Launched:
         if self.device.type != "cuda":
-            return Step(slots, self.sequences.positions.clone() if positions else None, None)
+            return Launched(slots, self.sequences.positions.clone() if positions else None, None)
         reached = None
         if positions:
             reached = torch.empty(self.slots, dtype=torch.int64, pin_memory=True)
             reached.copy_(self.sequences.positions, non_blocking=True)
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record()
-        return Step(slots, reached, event)
+        return Launched(slots, reached, event)
 
     def _slots_that_fit(self, each: int) -> int:
         """How many sequences of `each` bytes the device's free memory holds, at least 1."""
         if self.device.type != "cuda":
             return _CPU_SLOTS
-        free = torch.cuda.mem_get_info(self.device)[0] - self.memory.to_come
+        free = torch.cuda.mem_get_info(self.device)[0] - self.memory.absent_bytes
         return max(1, int(free * self.settings.memory_fraction) // each)

@@ -4,13 +4,14 @@ Everything is a tensor on the network's device with a row for each cache slot. T
 write rows in place, have static shapes and never wait for the device, so a step can be captured in
 a CUDA graph.
 
-A decode pass guesses and verifies (Jacobi iteration coupled by the noise, cf. Speculative Coupled Decoding,
-arXiv 2510.24211). It feeds the last known token and W - 1 guesses of its successors, and draws a token
-behind each. The noise of a position is fixed, so the draw behind the known token is the token that
-one-by-one decoding draws; the draw behind a guess is, too, if every guess up to there is right. The pass
-keeps draws up to and including the first that differs from its guess, and the rest as the next
-guesses. The tokens are those of one-by-one decoding by construction; with W = 1 it is one-by-one
-decoding. Keys and values of wrong guesses are overwritten by the next pass before anything reads them.
+A decode pass is one forward over a window of W tokens of each sequence, and verifies draft tokens (Jacobi
+iteration coupled by the noise, cf. Speculative Coupled Decoding, arXiv 2510.24211). It feeds the last known
+token and W - 1 draft tokens for the positions behind it, and draws the next token at each position fed. The
+noise of a position is fixed, so the token drawn behind the known one is the token that one-by-one decoding
+draws; a token drawn behind a draft token is, too, if every draft up to there is right. The pass accepts what
+it drew up to and including the first token that differs from its draft, and keeps the rest as the next
+drafts. The tokens are those of one-by-one decoding by construction; with W = 1 it is one-by-one decoding.
+Keys and values of wrong drafts are overwritten by the next pass before anything reads them.
 """
 
 from dataclasses import dataclass
@@ -24,19 +25,18 @@ from cosmos_triton.autoregressive.kv_cache import KVCache
 from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 
-GUESSES = ("frame", "row", "left", "random")
-
 
 @dataclass(frozen=True)
 class Sequences:
-    """Tokens and sampling state by slot. A sequence is prefix, context and generated tokens.
+    """Tokens and sampling state by slot. A sequence is its prefix and the tokens generated behind it.
 
-    `tokens` holds known tokens up to `positions`, behind that guesses; it is wider than a sequence by two
-    windows, so that a pass at the end needs no special case.
+    The prefix is what is known at the start: the begin-of-video token where the model has one, and the
+    context tokens. `tokens` holds known tokens up to `positions` and drafts behind them; it is wider than a
+    sequence by two windows, so that a pass at the end needs no special case.
     """
 
     tokens: Tensor  # [slots, max_sequence + 2 window] int64
-    positions: Tensor  # [slots] int64: place of the last known token
+    positions: Tensor  # [slots] int64: of the last known token
     seeds: Tensor  # [slots] int64
     temperatures: Tensor  # [slots] float32
     top_ps: Tensor  # [slots] float32
@@ -58,10 +58,10 @@ class Sequences:
             top_ps=zeros(slots, dtype=torch.float32),
         )
 
-    def start(self, slot: int, prompt: Tensor, parameters: SamplingParameters) -> None:
-        """Begin a sequence: prompt [P] int64 is known, P ≥ 1."""
-        self.tokens[slot, : len(prompt)] = prompt
-        self.positions[slot] = len(prompt) - 1
+    def start(self, slot: int, prefix: Tensor, parameters: SamplingParameters) -> None:
+        """Begin a sequence with prefix [P] int64, P ≥ 1."""
+        self.tokens[slot, : len(prefix)] = prefix
+        self.positions[slot] = len(prefix) - 1
         self.seeds[slot] = parameters.seed
         self.temperatures[slot] = parameters.temperature
         self.top_ps[slot] = parameters.top_p
@@ -69,11 +69,11 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Work:
-    """What one decode pass feeds and draws: B sequences, W places of each."""
+    """What one decode pass feeds and draws: B sequences, W positions of each."""
 
-    tokens: Tensor  # [B, W] int64: the last known token and guesses of its successors
-    places: Tensor  # [B, W] int64 of these tokens, within the cache
-    targets: Tensor  # [B W] int64: places of the tokens to draw
+    tokens: Tensor  # [B, W] int64: the last known token and drafts of its successors
+    positions: Tensor  # [B, W] int64 of these tokens, within the cache
+    targets: Tensor  # [B W] int64: positions of the tokens to draw
     seeds: Tensor  # [B W] int64
     temperatures: Tensor  # [B W] float32
     top_ps: Tensor  # [B W] float32
@@ -82,7 +82,7 @@ class Work:
 class Steps(Protocol):
     """What a decode pass does around the network; `plain_steps` in PyTorch, `fused_steps` as kernels."""
 
-    def look_up(
+    def gather(
         self, sequences: Sequences, slots: Tensor, window: int, architecture: AutoregressiveArchitecture
     ) -> Work:
         """Gather the pass's work for slots [B]."""
@@ -92,20 +92,22 @@ class Steps(Protocol):
     ) -> Tensor:
         """Draw a token for each row of logits [R, V]: [R]; see `nucleus.sample`."""
 
-    def settle(
+    def accept(
         self,
         sequences: Sequences,
         slots: Tensor,
         fed: Tensor,
         drawn: Tensor,
         architecture: AutoregressiveArchitecture,
-        guess: str,
+        draft_source: str,
     ) -> None:
-        """Write the draws [B, W] behind the tokens fed, guesses behind those, and the new positions.
+        """Write the drawn tokens [B, W] behind those fed, drafts behind these, and the new positions.
 
         Args:
-            guess: what to expect at places no pass has reached: `frame`, the token at the same place one
-                latent frame earlier; `row`, the one above; `left`, the last one drawn; `random`, any.
+            fed: [B, W] int64, the pass's `Work.tokens`.
+            drawn: [B, W] int64.
+            draft_source: one of `settings.DRAFT_SOURCES`; where drafts come from at positions that no pass
+                has reached.
         """
 
 
@@ -135,14 +137,15 @@ def decode(
     slots: Tensor,
     window: int,
     steps: Steps,
-    guess: str,
+    draft_source: str,
 ) -> None:
     """Advance each sequence in `slots` ([B] int64, all different) by 1 to `window` tokens.
 
     Cache rows below a sequence's position must be filled. A sequence that has its last token stays there.
     """
-    work = steps.look_up(sequences, slots, window, network.architecture)
-    hidden = network(work.tokens, work.places, slots, cache)  # [B, W, dim]
+    work = steps.gather(sequences, slots, window, network.architecture)
+    hidden = network(work.tokens, work.positions, slots, cache)  # [B, W, dim]
     logits = network.logits(hidden).flatten(0, 1)  # [B W, V]
     drawn = steps.sample(logits, work.seeds, work.targets, work.temperatures, work.top_ps)
-    steps.settle(sequences, slots, work.tokens, drawn.view_as(work.tokens), network.architecture, guess)
+    drawn = drawn.view_as(work.tokens)
+    steps.accept(sequences, slots, work.tokens, drawn, network.architecture, draft_source)

@@ -1,7 +1,7 @@
 """The autoregressive transformer over video tokens (4B, 12B) and its Video2World form (5B, 13B).
 
-One forward serves a prompt chunk (B = 1, L long), one-by-one decoding (L = 1) and the verification of
-a window of guesses (L = window): every token brings its position and its sequence's cache slot.
+One forward serves a chunk of a prefix (B = 1, L long), one-by-one decoding (L = 1) and the verification of
+a window of draft tokens (L = window): every token brings its position and its sequence's cache slot.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from cosmos_triton.autoregressive.kv_cache import KVCache, LayerCache
 from cosmos_triton.autoregressive.operations import Operations
 from cosmos_triton.autoregressive.positions import absolute_positions, rotary_angles
 from cosmos_triton.checkpoints.files import release
-from cosmos_triton.checkpoints.published import PREFIX, autoregressive_shapes
-from cosmos_triton.checkpoints.strict import assign_strictly, describe_differences
+from cosmos_triton.checkpoints.published import autoregressive_shapes
+from cosmos_triton.checkpoints.strict import describe_differences, placed
 from cosmos_triton.errors import CheckpointError
 
 _QK_NORM_EPS = 1e-5  # the published attention's own default, whatever the network's eps
-_FUSED = {"wqkv": ("wq", "wk", "wv"), "wkv": ("wk", "wv"), "w13": ("w1", "w3")}
+_STACKED = {"wqkv": ("wq", "wk", "wv"), "wkv": ("wk", "wv"), "w13": ("w1", "w3")}
 
 
 class SelfAttention(nn.Module):
@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention over the text context, whose keys and values are computed once per sequence."""
+    """Attention over the text, whose keys and values are computed once per sequence."""
 
     def __init__(self, architecture: AutoregressiveArchitecture, operations: Operations) -> None:
         super().__init__()
@@ -61,20 +61,20 @@ class CrossAttention(nn.Module):
         self.q_norm = _parameter(a.head_dim)
         self.k_norm = _parameter(a.head_dim)
 
-    def store_text(self, context: Tensor, slot: int, cache: LayerCache) -> None:
-        """Put the keys and values of context [rows, text_dim] into the cache.
+    def store_text(self, text: Tensor, slot: int, cache: LayerCache) -> None:
+        """Put the keys and values of text embeddings [rows, text_dim] into the cache.
 
         Zero rows (padding after the prompt) stay: the models were trained with them in the softmax.
         """
         assert cache.text_keys is not None
         assert cache.text_values is not None
         width = self.k_norm.shape[0]
-        kv = plain.linear(context, self.wkv).view(len(context), 2, -1, width)  # [rows, 2, kv_heads, D]
+        kv = plain.linear(text, self.wkv).view(len(text), 2, -1, width)  # [rows, 2, kv_heads, D]
         cache.text_keys[slot] = plain.rms_norm(kv[:, 0], self.k_norm, _QK_NORM_EPS).transpose(0, 1)
         cache.text_values[slot] = kv[:, 1].transpose(0, 1)
 
     def forward(self, x: Tensor, last: Tensor, slots: Tensor, cache: LayerCache) -> Tensor:
-        """[B, L, dim] → [B, L, dim]: tokens see context rows up to `last` [B, L], unrotated."""
+        """[B, L, dim] → [B, L, dim]: tokens see text rows up to `last` [B, L], unrotated."""
         assert cache.text_keys is not None
         assert cache.text_values is not None
         query = self.operations.linear(x, self.wq).view(*x.shape[:2], -1, self.q_norm.shape[0])
@@ -98,7 +98,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention where there is a text context, feed-forward; each behind a norm.
+    """Self-attention, cross-attention in Video2World models, feed-forward; each behind a norm.
 
     A layer returns the residual and the update that the next norm adds to it.
     """
@@ -164,22 +164,23 @@ class AutoregressiveTransformer(nn.Module):
 
         Args:
             tokens: [B, L] integers under embedding_rows.
-            positions: [B, L] int64 places in the sequence. Cache rows below them must be filled.
-            slots: [B] int64 places of the sequences in the cache, all different.
+            positions: [B, L] int64, in the sequence. Cache rows below them must be filled.
+            slots: [B] int64, the cache slots of the sequences, all different.
             cache: written at `positions`.
 
         Returns:
             [B, L, dim].
         """
         residual = self.embedding[tokens]
-        place = () if self.absolute is None else (self.absolute[positions],)
-        # Every token sees the whole text. Made once and here: kernels read it ahead of their predecessor.
+        absolute = () if self.absolute is None else (self.absolute[positions],)
+        # Every token sees the whole text. Made once and here, because kernels read it before they wait for
+        # their predecessor.
         texts = cache.text_keys
         text_last = None if texts is None else torch.full_like(positions, texts.shape[3] - 1)
         updates: tuple[Tensor, ...] = ()
         for index, layer in enumerate(self.layers):
             residual, update = layer(
-                residual, updates + place, positions, slots, self.rotary, text_last, cache.layer(index)
+                residual, updates + absolute, positions, slots, self.rotary, text_last, cache.layer(index)
             )
             updates = (update,)
         return self.operations.add_norm(residual, updates, self.norm, self.architecture.norm_eps)[1]
@@ -188,13 +189,13 @@ class AutoregressiveTransformer(nn.Module):
         """[B, L, dim] → [B, L, vocabulary] float32: row p is about the token at position p + 1."""
         return self.operations.project(hidden, self.output)
 
-    def store_text(self, context: Tensor, slot: int, cache: KVCache) -> None:
-        """Prepare a sequence's text context: [rows, text_dim] → keys and values of every layer."""
-        context = context.to(device=self.output.device, dtype=self.output.dtype)
+    def store_text(self, text: Tensor, slot: int, cache: KVCache) -> None:
+        """Prepare a sequence's text: embeddings [rows, text_dim] → keys and values of every layer."""
+        text = text.to(device=self.output.device, dtype=self.output.dtype)
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, Layer)
             assert layer.cross_attention is not None
-            layer.cross_attention.store_text(context, slot, cache.layer(index))
+            layer.cross_attention.store_text(text, slot, cache.layer(index))
 
 
 def build(
@@ -203,33 +204,31 @@ def build(
     *,
     dtype: torch.dtype,
     device: torch.device | str,
-    operations: Operations | None = None,
+    operations: Operations = plain,
 ) -> AutoregressiveTransformer:
     """A network with the weights of a checkpoint.
 
     Args:
-        tensors: exactly the published tensors, named with or without `model.`; they may be mapped from a
-            file, and are moved to the device one layer's worth at a time.
-        dtype: float32 on a CPU, bfloat16 on a GPU.
-        operations: None takes `default_operations`; a network that is to run elsewhere brings its own.
+        tensors: exactly the published tensors, under canonical names; they may be mapped from a file, and
+            are moved to the device one parameter's worth at a time.
+        dtype: of all parameters.
+        operations: for the device where the network is to run.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected or of another shape; all are listed.
     """
-    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
-    what = f"the {architecture.name} checkpoint"
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     problems = describe_differences(autoregressive_shapes(architecture), found)
     if problems:
-        raise CheckpointError(f"{what} does not fit the network: {problems}")
+        raise CheckpointError(f"the {architecture.name} checkpoint does not fit the network: {problems}")
     device = torch.device(device)
     with torch.device("meta"):
-        network = AutoregressiveTransformer(architecture, operations or default_operations(dtype, device))
-    packed = {
-        name: pack([tensors[part] for part in parts], dtype, device)
+        network = AutoregressiveTransformer(architecture, operations)
+    stacked = {
+        name: _stacked([tensors[part] for part in parts], dtype, device)
         for name, parts in _sources(network).items()
     }
-    assign_strictly(network, packed, what=what)
+    network.load_state_dict(stacked, assign=True)
     angles = rotary_angles(architecture)
     network.rotary = torch.cat([angles.cos(), angles.sin()], dim=1).to(device=device, dtype=dtype)
     if architecture.is_video2world:
@@ -237,17 +236,17 @@ def build(
     return network.eval().requires_grad_(False)
 
 
-def pack(parts: list[Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Weights stacked on rows: one matrix product instead of several."""
+def _stacked(parts: list[Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weights one above the other: one matrix product instead of several."""
     if len(parts) == 1:
-        packed = parts[0].to(device=device, dtype=dtype)
-    else:  # each part is copied to its place: parts on the device would stay with the allocator
+        whole = placed(parts[0], dtype, device)
+    else:  # copied into the whole one by one: parts on the device would stay with the allocator
         rows = [len(part) for part in parts]
-        packed = torch.empty(sum(rows), *parts[0].shape[1:], dtype=dtype, device=device)
-        for place, part in zip(torch.split(packed, rows), parts, strict=True):
-            place.copy_(part)
-    release(part for part in parts if part.data_ptr() != packed.data_ptr())
-    return packed
+        whole = torch.empty(sum(rows), *parts[0].shape[1:], dtype=dtype, device=device)
+        for target, part in zip(torch.split(whole, rows), parts, strict=True):
+            target.copy_(part)
+    release(part for part in parts if part.data_ptr() != whole.data_ptr())
+    return whole
 
 
 def _sources(network: AutoregressiveTransformer) -> dict[str, list[str]]:
@@ -256,18 +255,9 @@ def _sources(network: AutoregressiveTransformer) -> dict[str, list[str]]:
     sources = {}
     for name in network.state_dict():
         path, dot, leaf = name.rpartition(".")
-        parts = _FUSED.get(leaf, (renamed.get(leaf, leaf),))
+        parts = _STACKED.get(leaf, (renamed.get(leaf, leaf),))
         sources[name] = [f"{path}{dot}{part}.weight" for part in parts]
     return sources
-
-
-def default_operations(dtype: torch.dtype, device: torch.device) -> Operations:
-    """`fused` for bfloat16 on a CUDA device, else `plain`."""
-    if device.type == "cuda" and dtype == torch.bfloat16:
-        from cosmos_triton.autoregressive import fused  # needs Triton's compiler, which CPU builds lack
-
-        return fused
-    return plain
 
 
 def _parameter(*shape: int) -> nn.Parameter:

@@ -57,11 +57,11 @@ def autoregressive_shapes(arch: AutoregressiveArchitecture) -> Shapes:
     return shapes | {"norm.weight": (arch.dim,), "output.weight": (arch.vocabulary, arch.dim)}
 
 
-def _attention_shapes(name: str, dim: int, context: int, queries: int, keys: int, head: int) -> Shapes:
+def _attention_shapes(name: str, dim: int, attended: int, queries: int, keys: int, head: int) -> Shapes:
     return {
         f"{name}wq.weight": (queries, dim),
-        f"{name}wk.weight": (keys, context),
-        f"{name}wv.weight": (keys, context),
+        f"{name}wk.weight": (keys, attended),
+        f"{name}wv.weight": (keys, attended),
         f"{name}wo.weight": (dim, queries),
         f"{name}q_norm.weight": (head,),
         f"{name}k_norm.weight": (head,),

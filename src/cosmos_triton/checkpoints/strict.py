@@ -45,7 +45,7 @@ def assign_strictly(
         raise CheckpointError(f"{what} does not fit the network: {problems}")
     for names, (source, *_) in zip(places.values(), sources, strict=True):
         target = expected[names[0]]
-        value = _placed(tensors[source], dtype if target.is_floating_point() else None, device)
+        value = placed(tensors[source], dtype if target.is_floating_point() else None, device)
         if value.data_ptr() != tensors[source].data_ptr():
             release([tensors[source]])  # a whole file of pages beside the copies would double the memory
         if isinstance(target, nn.Parameter):
@@ -67,11 +67,12 @@ def describe_differences(expected: Mapping[str, Shape], found: Mapping[str, Shap
     return "; ".join(f"{len(names)} {title}: {', '.join(names)}" for title, names in parts if names)
 
 
-def _placed(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str | None) -> Tensor:
-    placed = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-    if placed.data_ptr() % placed.element_size():  # old files do not align their tensors; kernels want it
-        placed = placed.clone()
-    return placed
+def placed(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | str | None) -> Tensor:
+    """The tensor on the device, cast if it is floating point, aligned; itself where that is so already."""
+    value = tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+    if value.data_ptr() % value.element_size():  # old files do not align their tensors; kernels want it
+        value = value.clone()
+    return value
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:

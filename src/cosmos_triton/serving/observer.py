@@ -1,6 +1,6 @@
 """What the engine does → Triton's /metrics."""
 
-from cosmos_triton.autoregressive.engine import Generation
+from cosmos_triton.autoregressive.requests import Generation
 from cosmos_triton.serving.metrics import Metrics
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -14,12 +14,12 @@ class EngineMetrics:
         self._model = model
 
     def prefilled(self, tokens: int, seconds: float) -> None:
-        """Count a prompt."""
+        """Count a request's prefix."""
         count = self._metrics.count
-        count("cosmos_ar_prefill_tokens_total", "Prompt tokens processed", tokens, model=self._model)
+        count("cosmos_ar_prefill_tokens_total", "Context tokens processed", tokens, model=self._model)
         self._metrics.observe(
             "cosmos_ar_prefill_seconds",
-            "Seconds from slot to full prompt",
+            "Seconds from slot to last context token processed",
             seconds,
             _SECONDS,
             model=self._model,
@@ -41,7 +41,7 @@ class EngineMetrics:
         if isinstance(outcome, Generation):
             self._metrics.observe(
                 "cosmos_ar_decode_seconds",
-                "Seconds from full prompt to last token",
+                "Seconds from last context token to last generated one",
                 outcome.decode_seconds,
                 _SECONDS,
                 model=self._model,

@@ -3,8 +3,8 @@
 
 All query heads that share a kv head, of up to 32 tokens, form one tile, so keys and values are read
 once for them. For decoding, programs take `_SPLIT` cache rows each and a second kernel merges what they
-found (Flash-Decoding); the splits lie at fixed places, so that the order of sums does not depend
-on the batch. Prompts have tiles enough, and go through without a split.
+found (Flash-Decoding); the splits begin at fixed rows, so that the order of sums does not depend
+on the batch. Chunks of a prefix have tiles enough, and go through without a split.
 """
 
 import torch
@@ -43,13 +43,13 @@ def _scan(
     """Online softmax over rows begin..end-1; masking changes no bit of a token that sees them all."""
     for start in tl.range(begin, end, BLOCK_S):
         s = start + tl.arange(0, BLOCK_S)
-        place = s[:, None].to(tl.int64) * D + tl.arange(0, D)[None, :]  # [BLOCK_S, D]
+        offset = s[:, None].to(tl.int64) * D + tl.arange(0, D)[None, :]  # [BLOCK_S, D]
         if EVEN:
-            k = tl.load(keys_ptr + place)
-            v = tl.load(values_ptr + place)
+            k = tl.load(keys_ptr + offset)
+            v = tl.load(values_ptr + offset)
         else:
-            k = tl.load(keys_ptr + place, mask=s[:, None] < S, other=0.0)
-            v = tl.load(values_ptr + place, mask=s[:, None] < S, other=0.0)
+            k = tl.load(keys_ptr + offset, mask=s[:, None] < S, other=0.0)
+            v = tl.load(values_ptr + offset, mask=s[:, None] < S, other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")
         if MASKED:
             scores = tl.where(s[None, :] <= last[:, None], scores, float("-inf"))
@@ -65,7 +65,7 @@ def _scan(
     return best, total, acc
 
 
-@triton.jit(do_not_specialize=["L"])  # the last chunk of a prompt has any
+@triton.jit(do_not_specialize=["L"])  # the last chunk of a prefix has any
 def _attend(
     query_ptr,  # [B, L, heads, D]
     keys_ptr,  # [slots, KV, S, D]
@@ -99,7 +99,7 @@ def _attend(
     token = (tl.program_id(0) % tiles) * TOKENS + m // GROUP
     valid = (m < TOKENS * GROUP) & (token < L)
     row = ((b * L + token) * KV + kv) * GROUP + m % GROUP  # of queries and results
-    # Places and slots are older than the predecessor.
+    # Positions and slots were written before the previous kernel was launched: no wait is needed for them.
     last = tl.load(last_ptr + b * L + token, mask=valid, other=-1).to(tl.int32)
     base = (tl.load(slots_ptr + b) * KV + kv) * S * D
     begin = split * SPLIT
@@ -107,7 +107,8 @@ def _attend(
     if SPLITS > 1:
         end = tl.minimum(begin + SPLIT, end)
         if PREFETCHED > 0:
-            # Rows the predecessor is writing may be among them: what the L2 cache holds is never stale.
+            # The previous kernel may still be writing some of these rows. That is safe: a prefetch brings
+            # them into the L2 cache, which all writes go through.
             early = tl.minimum(begin + tl.arange(0, PREFETCHED), tl.maximum(end - 1, 0))
             lines = base + early[:, None] * D + tl.arange(0, D // 64)[None, :] * 64
             if begin < end:
@@ -163,8 +164,8 @@ def _attend(
             tl.store(sums_ptr + part, summed, mask=valid)
         else:
             out = acc / summed[:, None]
-            place = row[:, None].to(tl.int64) * D + d[None, :]
-            tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=valid[:, None])
+            offset = row[:, None].to(tl.int64) * D + d[None, :]
+            tl.store(out_ptr + offset, out.to(out_ptr.dtype.element_ty), mask=valid[:, None])
 
 
 @triton.jit
@@ -185,13 +186,13 @@ def _merge(
     row = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, D)
     split = tl.arange(0, BLOCK_SPLITS)
-    used = tl.load(last_ptr + row // HEADS) // SPLIT + 1  # places are older than the predecessor
+    used = tl.load(last_ptr + row // HEADS) // SPLIT + 1  # needs no wait either
     wait_for_predecessor(OVERLAP)
     maxima = tl.load(maxima_ptr + row * SPLITS + split, mask=split < used, other=float("-inf"))
     sums = tl.load(sums_ptr + row * SPLITS + split, mask=split < used, other=0.0)
     weights = tl.exp2(maxima - tl.max(maxima, axis=0))
-    place = parts_ptr + (row * SPLITS + split)[:, None] * D + d[None, :]
-    parts = tl.load(place, mask=(split < used)[:, None], other=0.0)
+    part = parts_ptr + (row * SPLITS + split)[:, None] * D + d[None, :]
+    parts = tl.load(part, mask=(split < used)[:, None], other=0.0)
     out = tl.sum(parts * weights[:, None], axis=0) / tl.sum(sums * weights, axis=0)
     tl.store(out_ptr + row * D + d, out.to(out_ptr.dtype.element_ty))
 
@@ -201,12 +202,12 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, last: Tensor, slots: Ten
     batch, length, heads, width = query.shape
     _, kv_heads, sequence, _ = keys.shape
     group = heads // kv_heads
-    prompt = length > 64
+    many = length > 64  # a chunk of a prefix
     tokens = min(_MOST_M, triton.next_power_of_2(length * group)) // group or 1
     block_m = max(16, triton.next_power_of_2(tokens * group))
     warps, stages, prefetched = tiling(block_m, batch)
     split = _SPLIT if sequence > _SHORT else _SHORT_SPLIT
-    splits = 1 if prompt else triton.cdiv(sequence, split)
+    splits = 1 if many else triton.cdiv(sequence, split)
     out = torch.empty_like(query)
     parts = maxima = sums = out
     if splits > 1:

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="import, no-untyped-def, untyped-decorator"
-"""silu(a) * b of the halves of a row, for prompts; with few rows it is part of the product itself."""
+"""silu(a) * b of the halves of a row, for prefill; with few rows it is part of the matrix product itself."""
 
 import torch
 import triton

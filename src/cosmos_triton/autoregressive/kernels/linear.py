@@ -28,7 +28,7 @@ def _linear(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
-    PREFETCHED: tl.constexpr,  # numbers of each weight row that are asked for before the rows are there
+    PREFETCHED: tl.constexpr,  # numbers of each weight row to prefetch before the wait for x
     GATED: tl.constexpr,
     EVEN: tl.constexpr,
     OVERLAP: tl.constexpr,

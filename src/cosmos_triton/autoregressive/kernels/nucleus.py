@@ -57,7 +57,7 @@ def _score(
     block = tl.program_id(1)
     token = block * BLOCK + tl.arange(0, BLOCK)
     inside = token < V
-    # All but the logits is older than the predecessor, so the noise is, too.
+    # All but the logits was written before the previous kernel was launched: noise is made before the wait.
     temperature = tl.load(temperatures_ptr + row)
     greedy = temperature < GREEDY_BELOW
     quad = block * (BLOCK // 4) + tl.arange(0, BLOCK // 4)
@@ -69,12 +69,12 @@ def _score(
     tl.store(noisy_ptr + row * V + token, noisy, mask=inside)
     maximum = tl.max(scores, axis=0)
     reference = tl.where(maximum == float("-inf"), 0.0, maximum)
-    place = row * tl.num_programs(1) + block
-    tl.store(maxima_ptr + place, maximum)
-    tl.store(sums_ptr + place, tl.sum(tl.exp(scores - reference), axis=0))
+    offset = row * tl.num_programs(1) + block
+    tl.store(maxima_ptr + offset, maximum)
+    tl.store(sums_ptr + offset, tl.sum(tl.exp(scores - reference), axis=0))
     best, owner = _first_of_best(noisy, token)
-    tl.store(bests_ptr + place, best)
-    tl.store(owners_ptr + place, owner)
+    tl.store(bests_ptr + offset, best)
+    tl.store(owners_ptr + offset, owner)
 
 
 @triton.jit

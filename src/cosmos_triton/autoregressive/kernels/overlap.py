@@ -1,10 +1,10 @@
 # mypy: disable-error-code="import, no-untyped-def, untyped-decorator"
 """Programmatic dependent launch (Hopper and later): a kernel may start while the one before it ends.
 
-A kernel launched so must wait for its predecessor before it reads what that wrote; until then it can
-fetch what is older. Every kernel here waits, on every path, so that an order of kernels stays an order.
-What the kernels read before they wait (weights, places, slots, sampling parameters) was there before the
-first of them was launched: any kernel without this attribute, such as PyTorch's own, is a barrier.
+A kernel launched so must wait for its predecessor before it reads what that wrote; until then it may fetch
+what was written earlier. Every kernel here waits, on every path, so that kernels take effect in their order.
+What they read before they wait (weights, positions, slots, sampling parameters) was written before the first
+of them was launched: any kernel without this attribute, such as PyTorch's own, is a barrier.
 """
 
 from functools import lru_cache

@@ -9,7 +9,7 @@ from torch import Tensor
 from cosmos_triton.autoregressive.kernels.overlap import overlap_options, wait_for_predecessor
 
 
-@triton.jit(do_not_specialize=["length"])  # the last chunk of a prompt has any
+@triton.jit(do_not_specialize=["length"])  # the last chunk of a prefix has any
 def _norm_rotate_store(
     qkv_ptr,  # [rows, (heads + 2 KV) D]
     q_norm_ptr,  # [D]
@@ -34,10 +34,10 @@ def _norm_rotate_store(
     head = tl.arange(0, KV)
     half = tl.arange(0, D // 2)
     groups = heads // KV  # the groups of queries; then come keys and values
-    # All but the queries, keys and values themselves is older than the predecessor.
+    # All but queries, keys and values was written before the previous kernel was launched: no wait for it.
     position = tl.load(positions_ptr + row)
     slot = tl.load(slots_ptr + row // length)
-    place = ((slot * KV + head) * S + position)[:, None] * D + half[None, :]
+    offset = ((slot * KV + head) * S + position)[:, None] * D + half[None, :]
     norm_ptr = q_norm_ptr if group < groups else k_norm_ptr
     norm_a = tl.load(norm_ptr + half)[None, :]
     norm_b = tl.load(norm_ptr + D // 2 + half)[None, :]
@@ -48,8 +48,8 @@ def _norm_rotate_store(
     first = tl.load(source)  # [KV, D / 2]
     second = tl.load(source + D // 2)
     if group == groups + 1:
-        tl.store(values_ptr + place, first)
-        tl.store(values_ptr + place + D // 2, second)
+        tl.store(values_ptr + offset, first)
+        tl.store(values_ptr + offset + D // 2, second)
     else:
         kind = first.dtype
         a, b = first.to(tl.float32), second.to(tl.float32)
@@ -58,8 +58,8 @@ def _norm_rotate_store(
         b = ((b * scale).to(kind) * norm_b).to(kind).to(tl.float32)
         turned_a, turned_b = (a * cos - b * sin).to(kind), (b * cos + a * sin).to(kind)
         if group == groups:
-            tl.store(keys_ptr + place, turned_a)
-            tl.store(keys_ptr + place + D // 2, turned_b)
+            tl.store(keys_ptr + offset, turned_a)
+            tl.store(keys_ptr + offset + D // 2, turned_b)
         else:
             target = query_ptr + (row * heads + group * KV + head)[:, None] * D + half[None, :]
             tl.store(target, turned_a)

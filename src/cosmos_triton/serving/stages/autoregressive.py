@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from cosmos_triton.architectures import AutoregressiveArchitecture, Kind
-from cosmos_triton.autoregressive.engine import Engine, EngineSettings, Generation, GenerationRequest
-from cosmos_triton.autoregressive.memory import OffloadedMemory, ResidentMemory
+from cosmos_triton.autoregressive.engine import Engine
+from cosmos_triton.autoregressive.loading import load_engine
 from cosmos_triton.autoregressive.parameters import SamplingParameters
-from cosmos_triton.autoregressive.transformer import build, default_operations
+from cosmos_triton.autoregressive.requests import Generation, GenerationRequest
+from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
 from cosmos_triton.errors import Cancelled, InvalidInput, Unavailable
 from cosmos_triton.geometry import latent_frames
-from cosmos_triton.residency.weights import Residency
 from cosmos_triton.serving import report as reports
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.observer import EngineMetrics
@@ -100,7 +100,7 @@ class Sampler:
             GenerationRequest(
                 id=request_id,
                 context_tokens=inputs["context_tokens"][: latent_frames(frames)],
-                text_embeddings=None if text is None else torch.from_numpy(text.copy()),
+                text_embeddings=None if text is None else text.copy(),
                 parameters=parameters,
                 deadline_s=timeout_us * _MICROSECONDS if timeout_us else None,
             ),
@@ -130,27 +130,16 @@ class Sampler:
 def _start_engine(
     component: Component[AutoregressiveArchitecture], settings: StageSettings, metrics: Metrics
 ) -> Engine:
-    device = torch.device(settings.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    offloaded = residency(settings) is Residency.OFFLOAD
-    network = build(
-        component.architecture,
-        component.tensors,
-        dtype=dtype,
-        device="cpu" if offloaded else device,
-        operations=default_operations(dtype, device),
-    )
-    engine = Engine(
-        network,
+    engine = load_engine(
+        component,
+        torch.device(settings.device),
+        residency(settings),
         EngineSettings(
             max_videos=settings.integer("max_videos", 8),
             max_queue=settings.integer("max_queue", 32),
             window=settings.integer("window", 0),
         ),
         EngineMetrics(metrics, component.architecture.name),
-        OffloadedMemory(network, device) if offloaded else ResidentMemory(device),
     )
     engine.start()
     return engine

@@ -11,31 +11,34 @@ from cosmos_triton.residency.address_range import AddressRange, reserve
 from cosmos_triton.residency.weights import Pack, Turn, point_to, release_memory, tensors_of
 
 
-class Memory(Protocol):
-    """An engine's memory on its device. One thread at a time uses it."""
+class DeviceMemory(Protocol):
+    """What an engine keeps on its device: weights and cache. One thread at a time uses it."""
 
-    lasting: bool  # it never leaves
-    present: bool  # the network can run
+    stays: bool  # it never leaves the device
+    present: bool  # it is on the device: the network can run
 
     @property
-    def to_come(self) -> int:
-        """Bytes of weights that are not on the device yet: room that is free now but not to be given away."""
+    def absent_bytes(self) -> int:
+        """Bytes the weights will need on the device when they come back.
+
+        Subtract them from free memory when sizing the cache.
+        """
 
     def cache(self, nbytes: int) -> Tensor:
-        """Room for keys and values: [nbytes] uint8, zeros whenever the memory has arrived. Called once."""
+        """Room for keys and values: [nbytes] uint8, zeros after each `load`. Called once."""
 
-    def arrive(self, *, wait: bool = False) -> bool:
+    def load(self, *, wait: bool = False) -> bool:
         """Bring everything to the device. False: another stage has the device; with `wait`, never so."""
 
-    def leave(self) -> None:
-        """The device has no more work of the engine than it was given, and no more will come for now."""
+    def unload(self) -> None:
+        """Called when the engine has no work: give up what is not needed until the next `load`."""
 
 
 class ResidentMemory:
     """The weights stay where the network has them."""
 
-    lasting = present = True
-    to_come = 0
+    stays = present = True
+    absent_bytes = 0
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -44,27 +47,27 @@ class ResidentMemory:
         """Zeros on the device."""
         return torch.zeros(nbytes, dtype=torch.uint8, device=self._device)
 
-    def arrive(self, *, wait: bool = False) -> bool:
+    def load(self, *, wait: bool = False) -> bool:
         """It is there."""
         return True
 
-    def leave(self) -> None:
-        """Weights and cache stay; the room of prompts' activations goes back to the card."""
+    def unload(self) -> None:
+        """Weights and cache stay; what prefill used for activations goes back to the card."""
         release_memory(self._device)
 
 
 class OffloadedMemory:
-    """Weights that wait in pinned host memory, and a cache that waits nowhere.
+    """Weights that wait in pinned host memory, and a cache that is dropped.
 
-    Both come to the same addresses each time, which CUDA graphs hold. What the allocator has given to graphs
-    and to the state of sequences is small and stays.
+    Both come back to the same addresses each time, because CUDA graphs hold addresses. What the allocator has
+    given to graphs and to the state of sequences is small and stays.
 
     Args:
         network: best in host memory; its parameters and tables are taken from it and then lie on `device`.
         device: where it is to run.
     """
 
-    lasting = False
+    stays = False
 
     def __init__(self, network: AutoregressiveTransformer, device: torch.device) -> None:
         self.present = False
@@ -83,7 +86,7 @@ class OffloadedMemory:
         self._pack.pin()
 
     @property
-    def to_come(self) -> int:
+    def absent_bytes(self) -> int:
         """All weights, or none."""
         return 0 if self.present else self._pack.nbytes
 
@@ -92,7 +95,7 @@ class OffloadedMemory:
         self._cache = reserve(nbytes, self._device)
         return self._cache.buffer
 
-    def arrive(self, *, wait: bool = False) -> bool:
+    def load(self, *, wait: bool = False) -> bool:
         """Takes the device's turn, gets the memory, copies the weights into it."""
         if self._turn is None:
             self._turn = Turn(self._device)
@@ -101,12 +104,12 @@ class OffloadedMemory:
         try:
             self._fill()
         except BaseException:
-            self.leave()
+            self.unload()
             raise
         self.present = True
         return True
 
-    def leave(self) -> None:
+    def unload(self) -> None:
         """Drops the memory once the device has done its work, and gives up the turn or the wait for it."""
         if self._turn is None:
             return

@@ -1,11 +1,11 @@
-"""Which first guess serves parallel decoding best, on videos a network has learned.
+"""Which first drafts serve parallel decoding best, on videos a network has learned.
 
-    python benchmarks/guesses.py --seconds 60 --output benchmarks/results/engine-guesses.json
+    python -m benchmarks.drafts --seconds 60 --output benchmarks/results/engine-drafts.json
 
-Random weights say nothing about guesses, and the published weights are not at hand, so this trains a small
+Random weights say nothing about drafts, and the published weights are not at hand, so this trains a small
 network on synthetic videos: two random textures drift over a grid with constant velocities, under noise, and
-a token is the pair of their quantised values. Then it generates worlds with every guess, window and
-sampling setting, and counts passes. Tokens are the same in all cases, as the last column checks. The
+a token is the pair of their quantised values. Then it generates worlds with every source of drafts, window
+and sampling setting, and counts passes. Tokens are the same in all cases, as the last column checks. The
 last line is one JSON document.
 """
 
@@ -20,19 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.engine import environment
+from benchmarks.host import describe
 from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
 from cosmos_triton.autoregressive import plain, plain_steps
 from cosmos_triton.autoregressive.kv_cache import KVCache
 from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.positions import rotary_angles
-from cosmos_triton.autoregressive.sequences import GUESSES, Sequences, decode, prefill
-from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
+from cosmos_triton.autoregressive.sequences import Sequences, decode, prefill
+from cosmos_triton.autoregressive.settings import DRAFT_SOURCES
+from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, Layer
 
 LEVELS = 16
 ARCHITECTURE = dataclasses.replace(
     AUTOREGRESSIVE["tiny"],
-    name="guesses",
+    name="drafts",
     dim=256,
     layers=4,
     heads=8,
@@ -85,10 +86,11 @@ def train_logits(network: AutoregressiveTransformer, tokens: Tensor) -> Tensor:
     x = network.embedding[tokens]
     angles = network.rotary[: tokens.shape[1], None]  # [L, 1, D]
     for layer in network.layers:
+        assert isinstance(layer, Layer)
         attention, feed_forward = layer.attention, layer.feed_forward
         qkv = F.linear(plain.rms_norm(x, layer.attention_norm, a.norm_eps), attention.wqkv)
         heads = qkv.view(*tokens.shape, -1, a.head_dim)
-        q, k, v = heads.split((a.heads, a.kv_heads, a.kv_heads), dim=2)
+        q, k, v = heads.tensor_split((a.heads, a.heads + a.kv_heads), dim=2)
         q = plain.rotate(plain.rms_norm(q, attention.q_norm, 1e-5), angles).transpose(1, 2)
         k = plain.rotate(plain.rms_norm(k, attention.k_norm, 1e-5), angles).transpose(1, 2)
         seen = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), is_causal=True, enable_gqa=True)
@@ -110,7 +112,7 @@ def train(network: AutoregressiveTransformer, seconds: float, noise: float, devi
             logits = train_logits(network, tokens[:, :-1])
         loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         steps += 1
@@ -120,23 +122,23 @@ def train(network: AutoregressiveTransformer, seconds: float, noise: float, devi
 
 def passes(
     network: AutoregressiveTransformer,
-    prompts: Tensor,
+    prefixes: Tensor,  # [videos, P] int64
     parameters: SamplingParameters,
     window: int,
-    guess: str,
+    draft_source: str,
 ) -> tuple[float, Tensor]:
-    """Passes a token, over all prompts, and the tokens."""
-    count, length = prompts.shape
+    """Passes a token, over all videos, and the tokens."""
+    count, length = prefixes.shape
     cache = KVCache(ARCHITECTURE, count, text_rows=1, dtype=torch.float32, device="cpu")
     state = Sequences.allocate(ARCHITECTURE, count, window, torch.device("cpu"))
     for slot in range(count):
         chosen = dataclasses.replace(parameters, seed=parameters.seed + slot)
-        state.start(slot, prompts[slot], chosen)
+        state.start(slot, prefixes[slot], chosen)
         prefill(network, cache, state, slot, 0, length - 1)
     last = ARCHITECTURE.video_tokens - 1
     work = 0
     while len(running := (state.positions < last).nonzero().flatten()):
-        decode(network, cache, state, running, window, plain_steps, guess)
+        decode(network, cache, state, running, window, plain_steps, draft_source)
         work += len(running)
     return work / (count * (last + 1 - length)), state.tokens[:, : last + 1]
 
@@ -171,33 +173,35 @@ def main() -> None:
         return
     network = network.cpu().requires_grad_(False)
     _, height, width = ARCHITECTURE.latent_shape
-    prompts = videos(WORLDS, options.noise, "cpu")[:, : 2 * height * width]
+    prefixes = videos(WORLDS, options.noise, "cpu")[:, : 2 * height * width]
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
         for temperature, top_p in ((1.0, 0.8), (1.0, 1.0)):
             parameters = SamplingParameters(7, temperature, top_p)
-            _, expected = passes(network, prompts, parameters, 1, "left")
+            _, expected = passes(network, prefixes, parameters, 1, "left")
             for window in (8, 32):
-                for guess in GUESSES:
-                    used, tokens = passes(network, prompts, parameters, window, guess)
+                for draft_source in DRAFT_SOURCES:
+                    used, tokens = passes(network, prefixes, parameters, window, draft_source)
                     same = bool(torch.equal(tokens, expected))
                     rows.append(
                         {
                             "temperature": temperature,
                             "top_p": top_p,
                             "window": window,
-                            "guess": guess,
+                            "draft_source": draft_source,
                             "tokens_per_pass": 1 / used,
                             "same_tokens": same,
                         }
                     )
                     print(
-                        f"T {temperature} p {top_p} window {window:>2} {guess:<6} "
+                        f"T {temperature} p {top_p} window {window:>2} {draft_source:<6} "
                         f"{1 / used:.2f} tokens a pass, same tokens {same}",
                         flush=True,
                     )
     result = {
-        "environment": environment(device),
+        "benchmark": "drafts",
+        **describe(),
+        "trained_on": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "training_steps": steps,
         "nats_per_token": loss,
         "noise": options.noise,
