@@ -236,7 +236,7 @@ def test_the_documented_stages_are_those_of_the_pipeline() -> None:
     table = rows("Stages")
     assert [quoted(row[0]) for row in table] == [[name] for name in STAGES]
     for (name, *_), (_, inputs, outputs, runs_on) in zip(
-        map(lambda row: quoted(row[0]), table), table, strict=True
+        (quoted(row[0]) for row in table), table, strict=True
     ):
         parsed = config(name)
         assert sorted(quoted(inputs)) == sorted(tensors(parsed.input)), name

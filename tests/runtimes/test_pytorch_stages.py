@@ -1,5 +1,6 @@
 """The stages of profile torch, run on the CPU with the tiny checkpoint, against the plain networks."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.demo.random_weights import init_random
 from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens
-from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.pipeline import NETWORKS
+from cosmos_triton.errors import ConfigurationError, InvalidInput
+from cosmos_triton.pipeline import NETWORKS, Network
 from cosmos_triton.runtimes.examples import example_inputs
 from cosmos_triton.runtimes.stage_modules import load_module
+from cosmos_triton.serving.parameters import read_parameters
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages.diffusion import DiffusionDecoderStage
 from cosmos_triton.serving.stages.network import NetworkStage
@@ -32,7 +34,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(checkpoints: Path) -> Callable[..., StageSettings]:
     def make(model: str, **parameters: str) -> StageSettings:
-        return StageSettings(model, "cpu", checkpoints, parameters)
+        return StageSettings(model, "cpu", checkpoints, read_parameters(model, parameters, {}))
 
     return make
 
@@ -47,7 +49,7 @@ def test_network_stages_compute_what_the_module_computes(
     examples = example_inputs(network, sizes)
     with torch.inference_mode():
         expected = load_module(network, folder, torch.float32)(*examples.values())
-    running = NetworkStage(settings(model, runtime="torch", residency=residency), None)
+    running = NetworkStage(settings(model, runtime="torch", residency=residency))
     found = running({name: value.numpy() for name, value in examples.items()}).outputs[network.output.name]
     assert isinstance(found, torch.Tensor if network.read_on_gpu else np.ndarray)
     found = torch.as_tensor(found)
@@ -83,9 +85,7 @@ def test_the_in_process_decoder_makes_the_published_latents(
             7,
             DiffusionSettings(),
         )
-    stage = DiffusionDecoderStage(
-        settings("diffusion_decoder", denoiser="in-process", residency=residency), None
-    )
+    stage = DiffusionDecoderStage(settings("diffusion_decoder", denoiser="in-process", residency=residency))
     result = stage({"tokens": tokens, "seed": seed})
     assert result.section["diffusion"]["window"] == 8
     torch.testing.assert_close(result.outputs["latents"], expected, rtol=1e-3, atol=1e-3)
@@ -93,28 +93,104 @@ def test_the_in_process_decoder_makes_the_published_latents(
 
 def test_the_fast_setting_sees_five_frames(settings: Callable[..., StageSettings], world: tuple) -> None:
     tokens, seed = world
-    stage = DiffusionDecoderStage(settings("diffusion_decoder", denoiser="in-process", setting="fast"), None)
+    stage = DiffusionDecoderStage(settings("diffusion_decoder", denoiser="in-process", setting="fast"))
     result = stage({"tokens": tokens, "seed": seed})
     assert result.section["diffusion"] == {"steps": 15, "guidance": 1.8, "window": 5, "precision": "fp8"}
     assert result.outputs["latents"].shape == (16, 5, *GEOMETRY.latent_plane)
     assert result.outputs["latents"].isfinite().all()
 
 
+def _examples(network: Network, folder: CheckpointFolder) -> dict[str, np.ndarray]:
+    sizes = network.sizes(GEOMETRY, folder.component(network.component).architecture)
+    return {name: value.numpy() for name, value in example_inputs(network, sizes).items()}
+
+
+@pytest.fixture(scope="module")
+def good_inputs(checkpoints: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Inputs that each network stage takes."""
+    folder = CheckpointFolder(checkpoints)
+    return {name: _examples(network, folder) for name, network in NETWORKS.items()}
+
+
+@pytest.fixture(scope="module")
+def running(checkpoints: Path) -> Callable[[str], NetworkStage | DiffusionDecoderStage]:
+    """The stage of a name, started once."""
+
+    @functools.cache
+    def start(model: str) -> NetworkStage | DiffusionDecoderStage:
+        decoder = model == "diffusion_decoder"
+        parameters = {"denoiser": "in-process"} if decoder else {"runtime": "torch"}
+        settings = StageSettings(model, "cpu", checkpoints, read_parameters(model, parameters, {}))
+        return (DiffusionDecoderStage if decoder else NetworkStage)(settings)
+
+    return start
+
+
+def changed(array: np.ndarray, value: float) -> np.ndarray:
+    array = array.copy()
+    array.flat[array.size // 2] = value
+    return array
+
+
 @pytest.mark.parametrize(
-    ("model", "parameters", "message"),
+    ("model", "name", "value", "message"),
     [
-        ("latent_decoder", {"runtime": "jax"}, "runtime='jax' is neither onnx nor torch"),
-        ("latent_decoder", {"runtime": "torch", "residency": "lazy"}, "residency='lazy' is neither"),
-        ("diffusion_decoder", {"denoiser": "x"}, "denoiser='x' is neither"),
-        ("diffusion_decoder", {"denoiser": "in-process", "setting": "x"}, "setting='x' is neither"),
+        ("video_encoder", "frames", np.nan, "frames holds nan, which is not a finite number"),
+        ("video_encoder", "frames", np.inf, "frames holds inf"),
+        ("video_decoder", "tokens", -1, r"tokens holds -1, which is not in 0\.\.63999"),
+        ("video_decoder", "tokens", 64000, "tokens holds 64000"),
+        ("video_decoder", "tokens", 2**31 - 1, "tokens holds 2147483647"),
+        ("text_encoder", "input_ids", -1, r"input_ids holds -1, which is not in 0\.\.32127"),
+        ("text_encoder", "input_ids", 32128, "input_ids holds 32128"),
+        ("text_encoder", "attention_mask", 77, r"attention_mask holds 77, which is not in 0\.\.1"),
+        ("diffusion_denoiser", "tokens", 64000, "tokens holds 64000"),
+        ("diffusion_denoiser", "latents", np.nan, "latents holds nan"),
+        ("diffusion_denoiser", "timestep", np.inf, "timestep holds inf"),
+        ("diffusion_denoiser", "text_embeddings", -np.inf, "text_embeddings holds -inf"),
+        ("latent_decoder", "latents", np.nan, "latents holds nan"),
     ],
 )
-def test_wrong_parameters_are_named(
-    model: str, parameters: dict[str, str], message: str, settings: Callable[..., StageSettings]
+def test_a_value_out_of_range_is_refused_before_the_network_sees_it(
+    model: str,
+    name: str,
+    value: float,
+    message: str,
+    running: Callable[[str], NetworkStage],
+    good_inputs: dict[str, dict[str, np.ndarray]],
 ) -> None:
-    stage = DiffusionDecoderStage if model == "diffusion_decoder" else NetworkStage
-    with pytest.raises(ConfigurationError, match=message):
-        stage(settings(model, **parameters), None)
+    inputs = good_inputs[model]
+    with pytest.raises(InvalidInput, match=message):
+        running(model)({**inputs, name: changed(inputs[name], value)})
+
+
+@pytest.mark.parametrize("shape", [(5, 10, 15), (5, 0, 16), (5, 40, 64)])
+def test_another_token_grid_is_refused(shape: tuple[int, ...], running: Callable) -> None:
+    with pytest.raises(InvalidInput, match=r"tokens has shape .*, not \[5, 10, 16\]"):
+        running("video_decoder")({"tokens": np.zeros(shape, dtype=np.int32)})
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            {"tokens": np.full(GEOMETRY.token_shape, -1, np.int32)},
+            r"tokens holds -1, which is not in 0\.\.63999",
+        ),
+        ({"tokens": np.zeros((5, 10, 15), np.int32)}, r"tokens has shape \[5, 10, 15\], not \[5, 10, 16\]"),
+        ({"text_embeddings": np.full((512, 32), np.nan, np.float32)}, "text_embeddings holds nan"),
+        ({"text_embeddings": np.zeros((512, 31), np.float32)}, r"text_embeddings has shape \[512, 31\]"),
+    ],
+)
+def test_the_diffusion_decoder_refuses_what_its_network_cannot_take(
+    bad: dict[str, np.ndarray], message: str, running: Callable, world: tuple
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        running("diffusion_decoder")({"tokens": world[0], **bad})
+
+
+def test_a_network_that_triton_runs_is_not_run_here(settings: Callable[..., StageSettings]) -> None:
+    with pytest.raises(ConfigurationError, match="runtime='tensorrt' runs in Triton, not in Python"):
+        NetworkStage(settings("latent_decoder"))
 
 
 def test_one_switch_offloads_every_stage(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cosmos_triton.checkpoints.folder import Component
-from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.serving.metrics import Metrics
+from cosmos_triton.serving.parameters import SamplerParameters
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import autoregressive
 from support.tiny_autoregressive import architecture, weights
@@ -30,15 +30,10 @@ def test_the_sampler_honours_residency(
     assert bool(network.rotary.any()) == stays
 
 
-def test_another_residency_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="ar_sampler: residency='lazy'"):
-        autoregressive._start_engine(component(), settings(residency="lazy"), Metrics())
-
-
 def component() -> "Component[object]":
     arch = architecture()
     return Component("base", arch, weights(arch), (), Path())  # type: ignore[arg-type]
 
 
-def settings(**parameters: str) -> StageSettings:
-    return StageSettings("ar_sampler", "cpu", Path(), parameters)
+def settings(**parameters: str) -> StageSettings[SamplerParameters]:
+    return StageSettings("ar_sampler", "cpu", Path(), SamplerParameters(**parameters))

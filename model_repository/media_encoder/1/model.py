@@ -1,4 +1,4 @@
-"""media_encoder: 33 frames in; an MP4 and the finished report out."""
+"""media_encoder: 33 frames in; an MP4 and the finished report out, beside the frames and tokens."""
 
 from cosmos_triton.serving.adapter import StageModel
 from cosmos_triton.serving.stages.media import MediaEncoder

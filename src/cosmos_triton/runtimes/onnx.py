@@ -33,6 +33,9 @@ class OnnxRuntime:
         except Exception as error:  # the library's exceptions have no common base of their own
             name = "the graph" if isinstance(graph, bytes) else graph
             raise CheckpointError(f"ONNX Runtime cannot load {name}: {error}") from error
+        self.shapes: dict[str, tuple[int, ...]] = {
+            tensor.name: tuple(tensor.shape) for tensor in self._session.get_inputs()
+        }  # of the inputs; a graph's sizes are fixed
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -2,20 +2,24 @@
 
 In Triton's Python backend a deferred request that is never answered hangs its client for ever, and
 one answered twice raises. `Reply` makes both impossible: the first answer wins, and a reply that is
-dropped unanswered answers INTERNAL on its way out.
+dropped unanswered answers INTERNAL on its way out. `DeferredModel` is the base of a model.py whose
+stage answers this way.
 """
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 
 from cosmos_triton.serving.failures import error_response
-from cosmos_triton.serving.tensors import response
+from cosmos_triton.serving.logs import log_to_triton
+from cosmos_triton.serving.metrics import Metrics
+from cosmos_triton.serving.settings import StageSettings
+from cosmos_triton.serving.tensors import read_inputs, response
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +42,6 @@ class Reply:
         """Answer with a failure."""
         self._send(lambda: error_response(error, self._stage))
 
-    def cancelled(self) -> bool:
-        """Whether the client withdrew (seen only where the model is called directly)."""
-        return not self._answered and bool(self._sender.is_cancelled())
-
     @contextmanager
     def failing(self) -> Iterator[None]:
         """Answer with whatever exception leaves the block."""
@@ -50,7 +50,7 @@ class Reply:
         except Exception as error:
             self.error(error)
 
-    def _send(self, build: Any) -> None:
+    def _send(self, build: Callable[[], Any]) -> None:
         with self._lock:
             if self._answered:
                 return
@@ -66,3 +66,45 @@ class Reply:
         if not self._answered:
             _log.error("%s: a request was dropped without an answer", self._stage)
             self.error(RuntimeError("dropped"))
+
+
+class DeferredStage(Protocol):
+    """A stage that takes a request now and answers it when it is done."""
+
+    def submit(
+        self, inputs: Mapping[str, NDArray[Any]], reply: Reply, request_id: str, timeout_us: int
+    ) -> None:
+        """Take one request; what is raised is its answer.
+
+        Args:
+            inputs: arrays by tensor name.
+            reply: where the answer goes.
+            request_id: Triton's id of the request.
+            timeout_us: the request's own time limit in microseconds; 0 for none.
+        """
+
+    def close(self) -> None:
+        """Answer what is left and stop."""
+
+
+class DeferredModel:
+    """A Triton Python model around one `DeferredStage`; subclasses name the stage's factory."""
+
+    stage: ClassVar[Callable[[StageSettings[Any], Metrics], DeferredStage]]
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Build the stage; an exception here keeps the model from becoming ready."""
+        self._name = args["model_name"]
+        log_to_triton(self._name)
+        self._stage = type(self).stage(StageSettings.from_triton(args), Metrics())
+
+    def execute(self, requests: list[Any]) -> None:
+        """Hand each request to the stage, which answers later."""
+        for request in requests:
+            reply = Reply(request, self._name)
+            with reply.failing():
+                self._stage.submit(read_inputs(request), reply, request.request_id(), request.timeout())
+
+    def finalize(self) -> None:
+        """End the stage."""
+        self._stage.close()

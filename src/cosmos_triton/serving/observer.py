@@ -3,8 +3,6 @@
 from cosmos_triton.autoregressive.requests import Generation
 from cosmos_triton.serving.metrics import Metrics
 
-_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-
 
 class EngineMetrics:
     """Implements `EngineObserver`; every series is labelled with the model's name."""
@@ -21,7 +19,6 @@ class EngineMetrics:
             "cosmos_ar_prefill_seconds",
             "Seconds from slot to last context token processed",
             seconds,
-            _SECONDS,
             model=self._model,
         )
 
@@ -43,14 +40,12 @@ class EngineMetrics:
                 "cosmos_ar_decode_seconds",
                 "Seconds from last context token to last generated one",
                 outcome.decode_seconds,
-                _SECONDS,
                 model=self._model,
             )
             self._metrics.observe(
                 "cosmos_ar_queue_seconds",
                 "Seconds from arrival to a slot",
                 outcome.queue_seconds,
-                _SECONDS,
                 model=self._model,
             )
 

@@ -5,22 +5,21 @@ engine, or ONNX Runtime); `in-process` holds the network itself, on the GPU that
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens
-from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.serving.checks import check_finite, check_range, check_shape
+from cosmos_triton.serving.parameters import DiffusionDecoderParameters
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import StageResult
 from cosmos_triton.serving.values import integer
-
-if TYPE_CHECKING:
-    from cosmos_triton.serving.metrics import Metrics
 
 
 class Sampler(Protocol):
@@ -36,21 +35,22 @@ class Sampler(Protocol):
 class DiffusionDecoderStage:
     """One video's tokens become its latents."""
 
-    def __init__(self, settings: StageSettings, metrics: "Metrics") -> None:
-        denoiser = settings.text("denoiser", "diffusion_denoiser")
-        if denoiser not in ("diffusion_denoiser", "in-process"):
-            raise ConfigurationError(
-                f"{settings.model}: denoiser={denoiser!r} is neither diffusion_denoiser nor in-process"
-            )
+    def __init__(self, settings: StageSettings[DiffusionDecoderParameters]) -> None:
         folder = CheckpointFolder(settings.checkpoint_dir)
+        self._geometry = catalog.geometry(folder)
+        self._vocabulary = folder.diffusion_decoder().architecture.vocabulary
         self._default_text = folder.default_text().float().numpy()  # [512, C]
         self._sampler: Sampler = (
-            _Called() if denoiser == "diffusion_denoiser" else _in_process(settings, folder)
+            _in_process(settings, folder) if settings.parameters.denoiser == "in-process" else _Called()
         )
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:
         """`tokens` INT32 [5,h,w] (+ text, seed) → `latents` FP32 [16,5,H/8,W/8], normalised."""
         text = inputs.get("text_embeddings", self._default_text)
+        check_shape("tokens", inputs["tokens"], self._geometry.token_shape)
+        check_range("tokens", inputs["tokens"], 0, self._vocabulary - 1)
+        check_shape("text_embeddings", text, self._default_text.shape)
+        check_finite("text_embeddings", text)
         seed = integer(inputs, "seed") or 0
         tokens = torch.as_tensor(inputs["tokens"]).cpu()
         latents = self._sampler(tokens, text, seed)
@@ -62,9 +62,6 @@ class DiffusionDecoderStage:
             "precision": self._sampler.precision,
         }
         return StageResult({"latents": latents}, {"diffusion": section})
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 class _Called:
@@ -97,7 +94,7 @@ class _Called:
         return latents.numpy().astype(np.float32, copy=False)
 
 
-def _in_process(settings: StageSettings, folder: CheckpointFolder) -> Sampler:
+def _in_process(settings: StageSettings[DiffusionDecoderParameters], folder: CheckpointFolder) -> Sampler:
     from cosmos_triton.serving.stages.diffusion_torch import InProcessSampler  # profile cpu does not need it
 
     return InProcessSampler(settings, folder)

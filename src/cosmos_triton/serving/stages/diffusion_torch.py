@@ -20,10 +20,10 @@ from cosmos_triton.diffusion.sampler import (
     timesteps,
 )
 from cosmos_triton.diffusion.windows import reflect_to_window
-from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.residency.weights import Residency, release_memory, turn
 from cosmos_triton.runtimes.pytorch import as_tensor, use_compile_cache
+from cosmos_triton.serving.parameters import DiffusionDecoderParameters
 from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings
 
@@ -41,10 +41,8 @@ class InProcessSampler:
     the window of eight by reflection, and computes the large linear layers in float8.
     """
 
-    def __init__(self, settings: StageSettings, folder: CheckpointFolder) -> None:
-        setting = settings.text("setting", "exact")
-        if setting not in ("exact", "fast"):
-            raise ConfigurationError(f"{settings.model}: setting={setting!r} is neither exact nor fast")
+    def __init__(self, settings: StageSettings[DiffusionDecoderParameters], folder: CheckpointFolder) -> None:
+        setting = settings.parameters.setting
         self._device = torch.device(settings.device)
         on_gpu = self._device.type == "cuda"
         if on_gpu:

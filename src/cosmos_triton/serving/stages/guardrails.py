@@ -13,7 +13,9 @@ from cosmos_triton.guardrails import (
     load_prompt_guardrail,
     load_video_guardrail,
 )
+from cosmos_triton.serving.checks import check_picture_size
 from cosmos_triton.serving.metrics import Metrics
+from cosmos_triton.serving.parameters import GuardrailParameters
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import StageResult
 from cosmos_triton.serving.values import from_bytes, to_bytes
@@ -22,7 +24,7 @@ from cosmos_triton.serving.values import from_bytes, to_bytes
 class PromptGuardrailStage:
     """Lets a prompt through, or raises Blocked."""
 
-    def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: StageSettings[GuardrailParameters], metrics: Metrics) -> None:
         self._guardrail = load_prompt_guardrail(_guardrail_settings(settings), _observer(settings, metrics))
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:
@@ -32,26 +34,21 @@ class PromptGuardrailStage:
         section = {"guardrails": {"prompt": verdict.as_dict()}}
         return StageResult({"safe_prompt": from_bytes(prompt.encode())}, section)
 
-    def close(self) -> None:
-        """Nothing to release."""
-
 
 class VideoGuardrailStage:
     """Lets a video through with its faces blurred, or raises Blocked."""
 
-    def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: StageSettings[GuardrailParameters], metrics: Metrics) -> None:
         self._guardrail = load_video_guardrail(_guardrail_settings(settings), _observer(settings, metrics))
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:
         """`frames` UINT8 [33,H,W,3] → `safe_frames` of the same shape."""
+        check_picture_size("frames", inputs["frames"])
         frames, verdict = self._guardrail.apply(inputs["frames"])
         return StageResult({"safe_frames": frames}, {"guardrails": {"video": verdict.as_dict()}})
 
-    def close(self) -> None:
-        """Nothing to release."""
 
-
-def _observer(settings: StageSettings, metrics: Metrics) -> Observer:
+def _observer(settings: StageSettings[GuardrailParameters], metrics: Metrics) -> Observer:
     """Counts every check's verdict, and shows the posture in force."""
     metrics.set(
         "cosmos_guardrail_posture",
@@ -68,10 +65,10 @@ def _observer(settings: StageSettings, metrics: Metrics) -> Observer:
     return observe
 
 
-def _guardrail_settings(settings: StageSettings) -> GuardrailSettings:
+def _guardrail_settings(settings: StageSettings[GuardrailParameters]) -> GuardrailSettings:
     return GuardrailSettings(
-        posture=cast(Posture, settings.text("posture", "full")),  # checked on construction
+        posture=cast(Posture, settings.parameters.posture),  # checked on construction
         checkpoint_dir=settings.checkpoint_dir,
         device=settings.device,
-        offload=settings.flag("offload", default=False),
+        offload=settings.parameters.offload,
     )

@@ -10,7 +10,8 @@ from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.errors import InvalidInput
 from cosmos_triton.media import MediaLimits, context_frames, decode_media, encode_mp4
-from cosmos_triton.serving.metrics import Metrics
+from cosmos_triton.serving.checks import check_picture_size
+from cosmos_triton.serving.parameters import StageParameters
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import StageResult
 from cosmos_triton.serving.values import from_bytes, integer, to_bytes
@@ -19,7 +20,7 @@ from cosmos_triton.serving.values import from_bytes, integer, to_bytes
 class MediaDecoder:
     """Decodes within limits, takes the frames asked for, resizes and crops them."""
 
-    def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: StageSettings[StageParameters]) -> None:
         self._geometry = catalog.geometry(CheckpointFolder(settings.checkpoint_dir))
         self._limits = MediaLimits()
 
@@ -47,22 +48,18 @@ class MediaDecoder:
             section,
         )
 
-    def close(self) -> None:
-        """Nothing to release."""
-
 
 class MediaEncoder:
-    """Writes the MP4 and closes the report."""
+    """Writes the MP4 and closes the report; the one stage that all public outputs come from."""
 
-    def __init__(self, settings: StageSettings, metrics: Metrics) -> None:
-        pass
+    def __init__(self, settings: StageSettings[StageParameters]) -> None:
+        """Nothing to set up."""
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:
-        """`frames` UINT8 [33,H,W,3] → `video` BYTES [1]."""
+        """`frames` UINT8 [33,H,W,3] → `video` BYTES [1]; `frames` and `tokens` as they came."""
         frames = inputs["frames"]
+        check_picture_size("frames", frames)
         count, height, width, _ = frames.shape
         section = {"output": {"frames": count, "width": width, "height": height}}
-        return StageResult({"video": from_bytes(encode_mp4(frames))}, section, last=True)
-
-    def close(self) -> None:
-        """Nothing to release."""
+        outputs = {"video": from_bytes(encode_mp4(frames)), "frames": frames, "tokens": inputs["tokens"]}
+        return StageResult(outputs, section, last=True)

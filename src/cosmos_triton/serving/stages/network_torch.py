@@ -2,24 +2,26 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+from cosmos_triton.architectures import TokenizerArchitecture
 from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.pipeline import NETWORKS
+from cosmos_triton.pipeline import NETWORKS, Network
 from cosmos_triton.runtimes.examples import DTYPES, example_inputs
 from cosmos_triton.runtimes.pytorch import PyTorchRuntime
 from cosmos_triton.runtimes.stage_modules import blocks_of, load_module
+from cosmos_triton.serving.parameters import NetworkParameters
 from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings
+from cosmos_triton.serving.stages.network import RunningNetwork
 
 _log = logging.getLogger(__name__)
 
 
-def load_network(settings: StageSettings) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+def load_network(settings: StageSettings[NetworkParameters]) -> RunningNetwork:
     """The module with the checkpoint's weights; has run once when it is returned.
 
     What only stages on the host read comes as arrays: Triton's pool for tensors on the GPU holds 64 MB, one
@@ -45,4 +47,19 @@ def load_network(settings: StageSettings) -> Callable[[Mapping[str, Any]], Mappi
     began = time.monotonic()
     runtime.run(inputs)
     _log.info("warmed up in %.1f s", time.monotonic() - began)
-    return runtime.run if network.read_on_gpu else runtime
+    return RunningNetwork(
+        run=runtime.run if network.read_on_gpu else runtime,
+        shapes={name: tuple(value.shape) for name, value in inputs.items()},
+        vocabularies=_vocabularies(network, architecture),
+    )
+
+
+def _vocabularies(network: Network, architecture: Any) -> dict[str, int]:
+    """For each input of ids or flags, how many values it may have."""
+    ids = architecture.codebook_size if isinstance(architecture, TokenizerArchitecture) else None
+    counts = {"token ids": ids, "text ids": None, "text mask": 2}
+    return {
+        tensor.name: counts[tensor.values] or architecture.vocabulary
+        for tensor in network.inputs
+        if tensor.values in counts
+    }
