@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cosmos_triton.architectures import AutoregressiveArchitecture
 from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
 from cosmos_triton.checkpoints.published import AUTOREGRESSIVE_FAMILY
 from cosmos_triton.errors import CheckpointError
-from cosmos_triton.pipeline import ENSEMBLES, Ensemble
+from cosmos_triton.pipeline import ENSEMBLES, STAGES, Ensemble
 
 _GUARDRAIL_DIRECTORIES = {"blocklist", "video_content_safety_filter"}
 _CHECKED_AT_ONCE = 1 << 26  # numbers
@@ -147,6 +148,7 @@ def _checks(
     ensemble: Ensemble, folder: CheckpointFolder, model: AutoregressiveArchitecture
 ) -> Sequence[Check]:
     """What the ensemble's stages need beside the model: that it is there, and fits the model."""
+    stages = [STAGES[name] for name in ensemble.stages]
 
     def tokens() -> None:
         _same("tokens", folder.discrete_tokenizer().architecture.codebook_size, model.vocabulary)
@@ -160,15 +162,16 @@ def _checks(
         if model.text_dim is not None:
             _same("text width of the diffusion decoder", found.text_dim, model.text_dim)
 
-    by_stage: dict[str, Sequence[Check]] = {
+    there = [partial(folder.component, stage.network.component) for stage in stages if stage.network]
+    fits: dict[str, Sequence[Check]] = {
         "video_encoder": [tokens],
         "video_decoder": [tokens],
         "text_encoder": [text],
         "text_tokenizer": [folder.text_tokenizer],
         "diffusion_decoder": [decoder, folder.default_text],
-        "latent_decoder": [folder.continuous_tokenizer, folder.mean_std],
+        "latent_decoder": [folder.mean_std],
     }
-    return [check for stage in ensemble.stages for check in by_stage.get(stage, [])]
+    return [*there, *(check for stage in stages for check in fits.get(stage.name, []))]
 
 
 def _same(what: str, found: int, needed: int | None) -> None:
