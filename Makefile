@@ -10,7 +10,6 @@ TORCH ?= torch==2.13.0
 
 CHECKPOINTS ?= checkpoints/tiny
 PROFILE ?= cpu
-DEMO_NETWORKS := video_encoder diffusion_denoiser latent_decoder
 
 .PHONY: help system setup demo test test-slow check format engines image serve generate bench clean
 
@@ -34,7 +33,7 @@ checkpoints/tiny/.weights: | setup
 	@touch $@
 
 demo: checkpoints/tiny/.weights  ## a clip through a real tritonserver: demo/world.mp4 and demo/world.png
-	$(BIN)/cosmos-triton export --checkpoint-dir checkpoints/tiny --onnx-only --network $(DEMO_NETWORKS)
+	$(BIN)/cosmos-triton export --checkpoint-dir checkpoints/tiny --onnx-only --ensemble cosmos_base
 	$(BIN)/cosmos-triton demo --checkpoint-dir checkpoints/tiny --output-folder demo
 
 test: setup  ## all tests that need no GPU, a real tritonserver included

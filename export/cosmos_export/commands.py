@@ -4,7 +4,6 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from cosmos_export.tensorrt_library import LIBRARIES, TENSORRT, load_library
 from cosmos_export.worker import export_all
 from cosmos_triton.errors import CosmosError
 from cosmos_triton.geometry import VideoGeometry
-from cosmos_triton.pipeline import NETWORKS
+from cosmos_triton.pipeline import ENSEMBLES, NETWORKS, loaded_networks
 
 _GRAPHS_AT_A_TIME = 2
 
@@ -30,6 +29,13 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_folders(parser, "model repository that gets TensorRT plans")
     parser.add_argument("--onnx-only", action="store_true", help="float32 graphs for ONNX Runtime; no plans")
     _add_networks(parser)
+    parser.add_argument(
+        "--ensemble",
+        nargs="+",
+        choices=ENSEMBLES,
+        metavar="NAME",
+        help=f"only the networks that these ensembles run, of {', '.join(ENSEMBLES)}",
+    )
     parser.add_argument(
         "--output-folder",
         type=Path,
@@ -113,6 +119,11 @@ def _export(options: argparse.Namespace) -> int:
     if options.onnx_only == (options.model_repository is not None):
         options.parser.error("one of --onnx-only and --model-repository is required")
     networks = _chosen(options)
+    if options.ensemble:
+        needed = loaded_networks(tuple(options.ensemble))
+        networks = [name for name in networks if name in needed]
+    if not networks:
+        options.parser.error("--ensemble: none of these ensembles runs what --network names")
     job = ExportJob(
         checkpoint_dir=options.checkpoint_dir,
         model_repository=options.model_repository,
@@ -139,7 +150,7 @@ def _export(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _chosen(options: argparse.Namespace) -> Sequence[str]:
+def _chosen(options: argparse.Namespace) -> list[str]:
     return [name for name in NETWORKS if name in (options.network or NETWORKS)]
 
 

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from cosmos_export import graphs
+from cosmos_export import commands, graphs
 from cosmos_export.job import ExportJob
 from cosmos_export.steps import export_onnx
 from cosmos_triton.cli import main, parser
@@ -139,3 +140,13 @@ def test_flags_of_earlier_versions_are_understood_and_not_shown(capsys: pytest.C
 def test_help_imports_neither_torch_nor_onnx() -> None:
     script = "import sys, cosmos_triton.cli as c; c.parser(); assert not {'torch', 'onnx'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_an_ensemble_stands_for_its_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str]] = []
+    monkeypatch.setattr(commands, "export_all", lambda networks, *_: asked.append(networks) or ())
+    line = ["export", "--checkpoint-dir", str(tmp_path), "--onnx-only", "--ensemble", "cosmos_base_fast"]
+    assert main(line) == 0
+    assert asked == [["video_decoder", "video_encoder"]]
+    with pytest.raises(SystemExit, match="2"):
+        main([*line, "--network", "text_encoder"])
