@@ -28,15 +28,12 @@ from cosmos_triton.serving.stages import StageResult
 class VideoFlip:
     """Mirrors a world from left to right."""
 
-    def __init__(self, settings, metrics):
+    def __init__(self, settings):
         pass
 
     def __call__(self, inputs):
         """`frames` UINT8 [33,H,W,3] → `flipped` of the same shape."""
         return StageResult({"flipped": inputs["frames"][:, :, ::-1].copy()}, {"flip": "left to right"})
-
-    def close(self):
-        pass
 '''
 
 CONFIG = """
