@@ -17,6 +17,6 @@
     observer     what the sampler's engine does → metrics
     logs         Python's logging → Triton's log
 
-Only `tensors`, `failures`, `metrics`, `deferred`, `bls` and `logs` import `triton_python_backend_utils`, which
+Only `tensors`, `failures`, `metrics`, `deferred`, `bls` and `logs` import `triton_python_backend_utils`: it
 exists inside Triton's Python stub alone. What starts Triton is in `server/`.
 """
