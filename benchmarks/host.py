@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cosmos_triton.host import visible_gpus
+
 REPOSITORY = Path(__file__).parents[1]
 _PACKAGES = ("torch", "numpy", "diffusers", "transformers", "onnxruntime", "nvidia-pytriton")
 
@@ -42,27 +44,8 @@ def commit() -> str:
 
 
 def gpus() -> list[dict[str, str]]:
-    """Name, memory and driver of each GPU that CUDA may use, from nvidia-smi; none where there is none."""
-    fields = ("name", "memory.total", "driver_version")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    try:
-        run = subprocess.run(
-            [
-                "nvidia-smi",
-                f"--query-gpu={','.join(fields)}",
-                "--format=csv,noheader",
-                *([f"--id={visible}"] if visible else []),
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    return [
-        dict(zip(("name", "memory", "driver"), map(str.strip, line.split(",")), strict=True))
-        for line in run.stdout.splitlines()
-    ]
+    """Name, memory and driver of each GPU that CUDA may use; none where there is none."""
+    return [{"name": gpu.name, "memory": gpu.memory, "driver": gpu.driver} for gpu in visible_gpus()]
 
 
 def _module() -> str:

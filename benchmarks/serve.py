@@ -36,7 +36,7 @@ from cosmos_triton.demo.sheet import contact_sheet
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.media import all_frames, encode_mp4
 from cosmos_triton.pipeline import ENSEMBLES, PROFILES
-from cosmos_triton.server.commands import free_ports
+from cosmos_triton.server import loopback
 from cosmos_triton.server.launch import ServerSettings, serving
 from cosmos_triton.serving.residency import RESIDENCY_VARIABLE
 
@@ -127,16 +127,11 @@ def started(arguments: argparse.Namespace) -> Iterator[Target]:
     if arguments.url:
         yield Target(arguments.url, arguments.metrics_url, arguments.server_pid, None)
         return
-    http, grpc, metrics = free_ports(3)
-    settings = ServerSettings(
+    settings = ServerSettings.on_free_ports(
         model_repository=arguments.model_repository,
         checkpoint_dir=arguments.checkpoint_dir,
         profile=arguments.profile,
         ensembles=(arguments.ensemble,),
-        http_port=http,
-        grpc_port=grpc,
-        metrics_port=metrics,
-        exit_timeout_s=10,
     )
     began = time.monotonic()
     with arguments.server_log.open("wb") as log, serving(settings, log, arguments.ready_timeout_s) as server:
@@ -205,6 +200,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main(words: Sequence[str] | None = None) -> int:
     """Measure and report; the exit code is 0 when everything was measured."""
     arguments = parse_arguments(words)
+    os.environ.update(loopback.environment())  # for gRPC, ours and perf_analyzer's
     if arguments.residency:
         os.environ[RESIDENCY_VARIABLE] = arguments.residency
     result: dict[str, Any] = {

@@ -1,12 +1,12 @@
 """Seconds per stage of the videos that a server has finished, from its metrics."""
 
 import re
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.perf_analyzer import Composing
 from cosmos_triton.pipeline import BRANCHES
+from cosmos_triton.server import loopback
 
 _LINE = re.compile(r"cosmos_stage_seconds_(sum|count)\{([^}]*)\} (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -33,8 +33,7 @@ class StageTotals:
 
 def read(metrics_url: str) -> StageTotals:
     """The server's totals now."""
-    with urllib.request.urlopen(metrics_url, timeout=30) as answer:
-        return parse(answer.read().decode())
+    return parse(loopback.read(metrics_url, timeout_s=30).decode())
 
 
 def parse(text: str) -> StageTotals:

@@ -6,23 +6,15 @@ carrying a copy: a few megabytes of graph for 14 GB of weights. ONNX allows no p
 graph's own folder, so a graph written elsewhere takes a copy.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir
 import torch
 from torch import Tensor
 
-_MAPS = Path("/proc/self/maps")
+from cosmos_triton.mapped import Region, regions
+
 SMALLEST_REFERENCE = 1 << 16  # bytes; smaller tensors are kept in the graph, where they can be folded
-
-
-@dataclass(frozen=True)
-class _Mapping:
-    start: int
-    stop: int
-    offset: int
-    path: Path
 
 
 def refer_to_files(model: onnx_ir.Model, folder: Path) -> int:
@@ -68,20 +60,11 @@ def _torch_tensor(tensor: onnx_ir.TensorProtocol | None) -> Tensor | None:
     return raw if isinstance(raw, torch.Tensor) and raw.device.type == "cpu" else None
 
 
-def _mapped_files(folder: Path) -> list[_Mapping]:
-    """What this process maps from files that lie in `folder`; nothing where the kernel has no /proc."""
-    if not _MAPS.is_file():
-        return []
-    found = []
-    for line in _MAPS.read_text().splitlines():
-        fields = line.split(maxsplit=5)  # address range, permissions, offset, device, inode, path
-        if len(fields) == 6 and fields[5].startswith("/"):
-            start, stop = (int(address, 16) for address in fields[0].split("-"))
-            path = Path(fields[5])
-            if path.parent == folder.resolve():
-                found.append(_Mapping(start, stop, int(fields[2], 16), path))
-    return found
+def _mapped_files(folder: Path) -> list[Region]:
+    """What this process maps from files that lie in `folder`."""
+    resolved = folder.resolve()
+    return [region for region in regions() if region.path.parent == resolved]
 
 
-def _find(mappings: list[_Mapping], address: int, size: int) -> _Mapping | None:
+def _find(mappings: list[Region], address: int, size: int) -> Region | None:
     return next((m for m in mappings if m.start <= address and address + size <= m.stop), None)

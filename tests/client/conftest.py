@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from cosmos_client import CosmosClient
-from cosmos_triton.server.commands import free_ports
 from cosmos_triton.server.launch import Server, ServerSettings, serving
 
 MODELS = Path(__file__).parent / "model_repository"
@@ -45,16 +44,9 @@ class Peer:
 
 @pytest.fixture(scope="session")
 def peer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
-    http, grpc, metrics = free_ports(3)
     records = tmp_path_factory.mktemp("records")
-    settings = PeerSettings(
-        model_repository=MODELS,
-        checkpoint_dir=records,
-        ensembles=(),
-        http_port=http,
-        grpc_port=grpc,
-        metrics_port=metrics,
-        exit_timeout_s=2,
+    settings = PeerSettings.on_free_ports(
+        model_repository=MODELS, checkpoint_dir=records, ensembles=(), exit_timeout_s=2
     )
     log = tmp_path_factory.mktemp("peer") / "server.log"
     os.environ[RECORDS_VARIABLE] = str(records)

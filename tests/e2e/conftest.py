@@ -10,7 +10,6 @@ import pytest
 from cosmos_client import CosmosClient
 from cosmos_triton.demo.sample_clip import synthetic_clip
 from cosmos_triton.media import encode_mp4
-from cosmos_triton.server.commands import free_ports
 from cosmos_triton.server.launch import Server, ServerSettings, serving
 
 
@@ -29,15 +28,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> P
 @pytest.fixture(scope="session")
 def server(checkpoints: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """All four ensembles, ready."""
-    http, grpc, metrics = free_ports(3)
-    settings = ServerSettings(
-        model_repository=repository / "model_repository",
-        checkpoint_dir=checkpoints,
-        profile="cpu",
-        http_port=http,
-        grpc_port=grpc,
-        metrics_port=metrics,
-        exit_timeout_s=10,
+    settings = ServerSettings.on_free_ports(
+        model_repository=repository / "model_repository", checkpoint_dir=checkpoints, profile="cpu"
     )
     log = tmp_path_factory.mktemp("server") / "server.log"
     with log.open("wb") as file:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-import urllib.request
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from cosmos_client import CosmosClient, RequestCancelled
+from cosmos_triton.server import loopback
 from cosmos_triton.server.launch import Server
 
 pytestmark = pytest.mark.triton
@@ -18,8 +18,7 @@ FAST = "cosmos_base_fast"
 
 
 def gauge(server: Server, name: str, model: str = "tiny") -> float:
-    with urllib.request.urlopen(server.metrics_url, timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
+    lines = loopback.read(server.metrics_url, timeout_s=5).decode().splitlines()
     return next(
         (float(line.split()[-1]) for line in lines if line.startswith(f'{name}{{model="{model}"')), 0.0
     )
@@ -27,8 +26,7 @@ def gauge(server: Server, name: str, model: str = "tiny") -> float:
 
 def videos_done(server: Server) -> float:
     """Requests the engines have answered, however they ended."""
-    with urllib.request.urlopen(server.metrics_url, timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
+    lines = loopback.read(server.metrics_url, timeout_s=5).decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("cosmos_ar_videos_total{"))
 
 

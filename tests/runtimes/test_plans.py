@@ -7,16 +7,15 @@ import pytest
 
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.host import Gpu
 from cosmos_triton.runtimes.plans import (
     FileRecord,
-    Gpu,
     Host,
     PlanRecord,
     check_plans,
     find_problem,
     plan_path,
     record_path,
-    visible_gpus,
 )
 
 HOST = Host("11.1.0", (Gpu("NVIDIA L40S", "8.9", "580.95.05"),))
@@ -165,20 +164,6 @@ def test_every_plan_that_does_not_fit_is_named_with_one_command(plan: Path, chec
         f"run `cosmos-triton export --checkpoint-dir {checkpoint} --model-repository {repository} "
         "--network video_decoder latent_decoder`"
     )
-
-
-def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(
-        "#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 9.0, 580.159.04'\necho 'NVIDIA L4, 8.9, 580.159.04'\n"
-    )
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    first, second = visible_gpus()
-    assert first == Gpu("NVIDIA H100 80GB HBM3", "9.0", "580.159.04")
-    assert second.compute_capability == "8.9"
-    tool.write_text("#!/bin/sh\nexit 9\n")
-    assert visible_gpus() == ()
 
 
 def test_records_are_plain_json(plan: Path) -> None:

@@ -61,9 +61,9 @@ def geometry(folder: CheckpointFolder) -> VideoGeometry:
     return next(iter(sizes))
 
 
-def servable_ensembles(path: Path) -> tuple[list[str], dict[str, str]]:
+def servable_ensembles(folder: Path | CheckpointFolder) -> tuple[list[str], dict[str, str]]:
     """Ensembles that the folder can serve, and for each other one the reason why not."""
-    reports = inspect_folder(path).ensembles
+    reports = inspect_folder(folder).ensembles
     served = {report.ensemble for report in reports if report.servable}
     reasons = {report.ensemble: report.reason for report in reports if report.ensemble not in served}
     return [name for name in ENSEMBLES if name in served], reasons

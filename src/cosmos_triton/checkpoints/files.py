@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from cosmos_triton.errors import CheckpointError
+from cosmos_triton.mapped import regions
 
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".jit", ".ckpt", ".safetensors"})
 
@@ -200,28 +201,14 @@ def release(tensors: Iterable[Tensor]) -> None:
     a file are left alone. Do not call it for tensors that were written to: they would lose what was
     written. Does nothing where the kernel has no /proc.
     """
-    regions = _mapped_regions()
+    views = [(region.start, region.stop) for region in regions() if region.private]
     libc = ctypes.CDLL(None)
     for tensor in tensors:
         start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-        if tensor.device.type == "cpu" and any(low <= start and stop <= high for low, high in regions):
+        if tensor.device.type == "cpu" and any(low <= start and stop <= high for low, high in views):
             first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
             if last > first:
                 libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
-
-
-def _mapped_regions() -> list[tuple[int, int]]:
-    """Address ranges of this process that are private views of files."""
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
-        return []
-    regions = []
-    for line in maps.read_text().splitlines():
-        addresses, permissions, _, _, inode, *_ = line.split(maxsplit=5)
-        if inode != "0" and permissions.endswith("p"):
-            low, _, high = addresses.partition("-")
-            regions.append((int(low, 16), int(high, 16)))
-    return regions
 
 
 class _Mapped:

@@ -64,21 +64,22 @@ class FolderReport:
         return any(ensemble.servable for ensemble in self.ensembles)
 
 
-def inspect_folder(path: Path, verify: bool = False) -> FolderReport:
+def inspect_folder(where: Path | CheckpointFolder, verify: bool = False) -> FolderReport:
     """Looks at every weight file's header.
 
     Args:
+        where: the folder's path, or the folder where somebody has looked at it already.
         verify: also read every number, and report tensors that are not finite or all zero.
 
     Raises:
-        CheckpointError: `path` is not a folder.
+        CheckpointError: there is no such folder.
     """
-    folder = CheckpointFolder(path)
+    folder = where if isinstance(where, CheckpointFolder) else CheckpointFolder(where)
     return FolderReport(
-        path=str(path),
+        path=str(folder.path),
         components=tuple(_component(component, verify) for component in folder.components),
         ensembles=tuple(_ensembles(folder)),
-        guardrail=_guardrail(path),
+        guardrail=_guardrail(folder.path),
         unreadable=tuple(file.problem for file in folder.unreadable),
     )
 

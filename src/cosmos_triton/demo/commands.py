@@ -10,7 +10,8 @@ from pathlib import Path
 from cosmos_triton.checkpoints.commands import add_directory, say, size_text
 from cosmos_triton.checkpoints.releases import COMPONENTS, SIZES
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.server.commands import add_folders, free_ports
+from cosmos_triton.server import checks, loopback
+from cosmos_triton.server.commands import add_folders
 from cosmos_triton.server.launch import ServerSettings, serving
 
 
@@ -59,24 +60,24 @@ def demo(arguments: argparse.Namespace) -> int:
         folder / name for name in ("input.mp4", "world.mp4", "world.png", "report.json", "server.log")
     )
     clip.write_bytes(encode_mp4(synthetic_clip()))
-    http, grpc, metrics = free_ports(3)
-    settings = ServerSettings(
+    settings = ServerSettings.on_free_ports(
         model_repository=arguments.model_repository,
         checkpoint_dir=arguments.checkpoint_dir,
         profile="cpu",
         ensembles=("cosmos_base",),
-        http_port=http,
-        grpc_port=grpc,
-        metrics_port=metrics,
-        exit_timeout_s=10,
     )
+    checks.check_graphs(settings)
     began = time.monotonic()
     say(f"starting tritonserver (log: {log})")
     with log.open("wb") as log_file, serving(settings, log_file) as server:
         say(f"ready after {time.monotonic() - began:.1f} s; sending {clip} with cosmos-client")
         client = [sys.executable, "-m", "cosmos_client", "generate", "--url", server.grpc_url]
         options = ["--input", str(clip), "--output", str(world), "--save-report", str(report)]
-        done = subprocess.run([*client, *options, "--seed", str(arguments.seed)], stdout=subprocess.DEVNULL)
+        done = subprocess.run(
+            [*client, *options, "--seed", str(arguments.seed)],
+            stdout=subprocess.DEVNULL,
+            env=loopback.environment(),
+        )
         if done.returncode:
             raise ConfigurationError(f"cosmos-client ended with code {done.returncode}; see {log}")
     told = json.loads(report.read_text())

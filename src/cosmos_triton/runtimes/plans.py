@@ -9,7 +9,6 @@ load leaves GPU memory taken. Imports no torch and no TensorRT.
 import ctypes
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.host import Gpu, visible_gpus
 from cosmos_triton.pipeline import NETWORKS, video_sizes
 
 SERVED_LIBRARY = "tensorrt"  # the one Triton's backend is built on
@@ -25,7 +25,6 @@ SERVED_LIBRARY = "tensorrt"  # the one Triton's backend is built on
 _BLOCK = 1 << 24
 _FORMAT = 1
 _LIBRARY_FILES = ("libnvinfer.so.11", "libnvinfer.so.10")
-_GPU_QUERY = ("nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader")
 
 
 @dataclass(frozen=True)
@@ -123,15 +122,6 @@ class PlanRecord:
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """One GPU of this machine."""
-
-    name: str
-    compute_capability: str
-    driver: str
-
-
-@dataclass(frozen=True)
 class Host:
     """What plans have to fit here.
 
@@ -146,7 +136,7 @@ class Host:
     @classmethod
     def detect(cls) -> "Host":
         """Ask libnvinfer for its version and nvidia-smi for the GPUs."""
-        return cls(_installed_tensorrt(), visible_gpus())
+        return cls(installed_tensorrt(), visible_gpus())
 
 
 def plan_path(repository: Path, network: str) -> Path:
@@ -276,17 +266,8 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def visible_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that nvidia-smi shows; none where there is no driver."""
-    try:
-        listing = subprocess.run(_GPU_QUERY, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    rows = (line.rsplit(",", 2) for line in listing.splitlines() if line.count(",") >= 2)
-    return tuple(Gpu(name.strip(), capability.strip(), driver.strip()) for name, capability, driver in rows)
-
-
-def _installed_tensorrt() -> str | None:
+def installed_tensorrt() -> str | None:
+    """Version of the TensorRT that the loader finds, major.minor.patch; None where there is none."""
     for name in _LIBRARY_FILES:
         try:
             library = ctypes.CDLL(name)

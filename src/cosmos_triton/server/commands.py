@@ -1,47 +1,109 @@
-"""`cosmos-triton serve`."""
+"""`cosmos-triton serve`, `prepare` and `up`."""
 
 import argparse
 import os
-import socket
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cosmos_triton.architectures import Kind
 from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, PROFILES, loaded_networks
-from cosmos_triton.runtimes.plans import check_plans
-from cosmos_triton.server.launch import (
-    ServerSettings,
-    assemble_backends,
-    command,
-    environment,
-    find_installation,
-)
+from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.host import visible_gpus
+from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, PROFILES
+from cosmos_triton.server import checks
+from cosmos_triton.server.folders import work_folder
+from cosmos_triton.server.installation import find_installation
+from cosmos_triton.server.launch import ServerSettings, run
+from cosmos_triton.server.prepare import BUILDING, prepare
+
+if TYPE_CHECKING:  # seconds of torch
+    from cosmos_triton.checkpoints.folder import CheckpointFolder
 
 _REPOSITORY = Path(__file__).parents[3] / "model_repository"
+_EXIT_CODES = (
+    "Exit codes: 0 done; 1 refused, the last line on stderr says why; 2 wrong usage; otherwise "
+    "tritonserver's own, 128 and the signal's number if one ended it."
+)
+
+# Frames of one video are 65 MB; the Python backend's pool would otherwise grow by 1 MB at a time. Clients
+# connect anew every ten minutes, so that they spread over servers that came later.
+_PRODUCTION = (
+    "--backend-config=python,shm-default-byte-size=67108864",
+    "--backend-config=python,shm-growth-byte-size=67108864",
+    "--grpc-max-connection-age=600000",
+    "--grpc-max-connection-age-grace=1800000",
+)
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `serve`."""
-    _register_serve(subparsers)
-
-
-def _register_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser(
+    """Add all three."""
+    serve_parser = subparsers.add_parser(
         "serve",
         help="run tritonserver over the model repository",
-        description="Run tritonserver with the ensembles that the checkpoint folder can serve.",
+        description="Run tritonserver with the ensembles that the checkpoint folder can serve, after "
+        "checking that it can. " + _EXIT_CODES,
         epilog="example: cosmos-triton serve --checkpoint-dir checkpoints/tiny --profile cpu",
     )
-    add_folders(parser)
+    _add_server(serve_parser)
+    serve_parser.set_defaults(run=serve)
+
+    prepare_parser = subparsers.add_parser(
+        "prepare",
+        help="check everything that a server needs, and build what is missing",
+        description="Check what can fail cheaply (ports, folders, shared memory, GPU, guardrails, disk), "
+        "then export the graphs or build the TensorRT plans that are missing. " + _EXIT_CODES,
+    )
+    _add_server(prepare_parser)
+    _add_state(prepare_parser)
+    prepare_parser.add_argument("--check", action="store_true", help="build nothing, only refuse")
+    prepare_parser.set_defaults(run=prepare_only)
+
+    up_parser = subparsers.add_parser(
+        "up",
+        help="prepare, then serve: what the container does",
+        description="`prepare`, then `serve`. Every flag has an environment variable, see "
+        "docs/configuration.md. " + _EXIT_CODES,
+    )
+    _add_server(up_parser)
+    _add_state(up_parser)
+    up_parser.set_defaults(run=up)
+
+
+def add_folders(parser: argparse.ArgumentParser, variables: Mapping[str, str] = os.environ) -> None:
+    """The two folders that every server reads; their defaults are the environment's, where it has any."""
+    checkpoint_dir = variables.get("COSMOS_CHECKPOINT_DIR")
     parser.add_argument(
-        "--profile",
-        default=DEFAULT,
-        choices=PROFILES,
-        help="what the networks run on: "
-        + "; ".join(f"{profile.name}: {profile.runs}" for profile in PROFILES.values()),
+        "--checkpoint-dir",
+        type=Path,
+        required=not checkpoint_dir,
+        default=Path(checkpoint_dir) if checkpoint_dir else None,
+        metavar="DIR",
+        help="folder of checkpoints" + (" (default %(default)s)" if checkpoint_dir else ""),
     )
     parser.add_argument(
+        "--model-repository",
+        type=Path,
+        default=Path(variables.get("COSMOS_MODEL_REPOSITORY", _REPOSITORY)),
+        metavar="DIR",
+        help="folder of Triton models (default %(default)s)",
+    )
+
+
+def _add_server(parser: argparse.ArgumentParser, variables: Mapping[str, str] = os.environ) -> None:
+    add_folders(parser, variables)
+    add = parser.add_argument
+    add(
+        "--profile",
+        default=variables.get("COSMOS_PROFILE", DEFAULT),
+        choices=PROFILES,
+        help="what the networks run on: "
+        + "; ".join(f"{profile.name}: {profile.runs}" for profile in PROFILES.values())
+        + " (default %(default)s)",
+    )
+    add(
         "--model",
         action="append",
         default=[],
@@ -49,43 +111,92 @@ def _register_serve(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
         help="serve this autoregressive model (4B, 13B, or its directory's name), where the folder holds "
         "several of a kind; repeatable: one base and one Video2World model",
     )
-    parser.add_argument(
+    add(
         "--ensemble",
         action="append",
         choices=ENSEMBLES,
         help="serve only this one (repeatable); default: all that the checkpoints allow",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--http-port", type=int, default=8000, help="default %(default)s")
-    parser.add_argument("--grpc-port", type=int, default=8001, help="default %(default)s")
-    parser.add_argument("--metrics-port", type=int, default=8002, help="default %(default)s")
-    parser.add_argument(
-        "--exit-timeout-s", type=int, default=300, help="how long a stopping server waits for running videos"
+    host = variables.get("COSMOS_HOST", "127.0.0.1")
+    add("--host", default=host, help="address to listen on (default %(default)s)")
+    add("--http-port", type=int, default=8000, help="default %(default)s")
+    add("--grpc-port", type=int, default=8001, help="default %(default)s")
+    add("--metrics-port", type=int, default=8002, help="default %(default)s")
+    add(
+        "--exit-timeout-s",
+        type=int,
+        default=300,
+        help="how long a stopping server waits for steps that run; videos in flight are not finished, see "
+        "docs/operations.md (default %(default)s)",
     )
-    parser.add_argument("extra", nargs="*", help="further tritonserver arguments, after --")
-    parser.set_defaults(run=serve)
+    add("extra", nargs="*", help="further tritonserver arguments, after --")
 
 
-def add_folders(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint-dir", type=Path, required=True, help="folder of checkpoints")
+def _add_state(parser: argparse.ArgumentParser, variables: Mapping[str, str] = os.environ) -> None:
     parser.add_argument(
-        "--model-repository",
+        "--state-dir",
         type=Path,
-        default=_REPOSITORY,
-        help="folder of Triton models (default %(default)s)",
+        default=Path(variables["COSMOS_STATE_DIR"]) if variables.get("COSMOS_STATE_DIR") else None,
+        metavar="DIR",
+        help="where plans are kept (default: %(default)s, or the user's cache folder)",
+    )
+    parser.add_argument(
+        "--build",
+        default=variables.get("COSMOS_BUILD_PLANS", "missing"),
+        choices=BUILDING,
+        help="missing: build what is missing or does not fit; never: refuse (default %(default)s)",
     )
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Become tritonserver, after checking what the checkpoints can serve."""
-    chosen = chosen_models(arguments.checkpoint_dir, arguments.model)
-    settings = ServerSettings(
+    """Run tritonserver, after checking what the checkpoints can serve."""
+    settings, _, video = checked(arguments)
+    checks.check_networks(settings, video)
+    _say_served(settings)
+    return run(settings)
+
+
+def prepare_only(arguments: argparse.Namespace) -> int:
+    """Check, and build what is missing."""
+    settings = _prepared(arguments, "never" if arguments.check else arguments.build)
+    _say(f"ready to serve {', '.join(settings.ensembles)} from {settings.model_repository}")
+    return 0
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Prepare, then serve."""
+    arguments.extra = [*_PRODUCTION, *arguments.extra]
+    settings = _prepared(arguments, arguments.build)
+    _say_served(settings)
+    return run(settings)
+
+
+def _prepared(arguments: argparse.Namespace, building: str) -> ServerSettings:
+    if building not in BUILDING:  # argparse does not look at defaults
+        raise ConfigurationError(f"COSMOS_BUILD_PLANS={building!r} is none of {', '.join(BUILDING)}")
+    state = arguments.state_dir or work_folder() / "state"
+    if arguments.profile == DEFAULT and building == "missing":
+        checks.check_writable(state)
+    settings, folder, video = checked(arguments, graphs_are_built=building == "missing")
+    return prepare(settings, state, folder, video, building)
+
+
+def checked(
+    arguments: argparse.Namespace, graphs_are_built: bool = False
+) -> tuple[ServerSettings, "CheckpointFolder", VideoGeometry]:
+    """What is to be served, after every check that is cheap but that of plans.
+
+    Args:
+        arguments: the command line.
+        graphs_are_built: a missing graph is no reason to leave an ensemble out.
+
+    Returns:
+        The settings; the checkpoint folder, which is looked at once; the size of video that its models make.
+    """
+    wanted = ServerSettings(
         model_repository=arguments.model_repository,
         checkpoint_dir=arguments.checkpoint_dir,
         profile=arguments.profile,
-        ensembles=tuple(arguments.ensemble or servable_ensembles(arguments.checkpoint_dir)),
-        base_model=chosen.get(Kind.BASE, ""),
-        video2world_model=chosen.get(Kind.VIDEO2WORLD, ""),
         host=arguments.host,
         http_port=arguments.http_port,
         grpc_port=arguments.grpc_port,
@@ -93,33 +204,39 @@ def serve(arguments: argparse.Namespace) -> int:
         exit_timeout_s=arguments.exit_timeout_s,
         extra=tuple(arguments.extra),
     )
-    if settings.profile == DEFAULT:
-        from cosmos_triton.checkpoints.catalog import geometry
-        from cosmos_triton.checkpoints.folder import CheckpointFolder  # seconds of torch
+    checks.check_ports(wanted)
+    if wanted.profile != "cpu":
+        checks.check_gpu(wanted.profile, visible_gpus())
+    find_installation()
+    work_folder()
+    from cosmos_triton.checkpoints.catalog import geometry
+    from cosmos_triton.checkpoints.folder import CheckpointFolder
 
-        plans = loaded_networks(settings.ensembles)
-        video = geometry(CheckpointFolder(settings.checkpoint_dir))
-        check_plans(settings.model_repository, settings.checkpoint_dir, plans, geometry=video)
-    installation = find_installation()
-    backends = assemble_backends(installation, _cache_folder() / f"backends-{sys.version_info.minor}")
-    line = command(settings, installation, backends)
-    print(
-        f"serving {', '.join(settings.ensembles)} on gRPC {settings.host}:{settings.grpc_port}",
-        file=sys.stderr,
+    folder = CheckpointFolder(wanted.checkpoint_dir)
+    served, left_out = checks.ensembles_to_serve(wanted, folder, arguments.ensemble or (), graphs_are_built)
+    for ensemble, reason in left_out.items():
+        _say(f"not serving {ensemble}: {reason}")
+    models = chosen_models(folder, arguments.model)
+    settings = replace(
+        wanted,
+        ensembles=tuple(served),
+        base_model=models.get(Kind.BASE, ""),
+        video2world_model=models.get(Kind.VIDEO2WORLD, ""),
     )
-    os.execve(line[0], line, environment(settings, installation))
+    video = geometry(folder)
+    checks.check_shared_memory(_shared_memory_gib(os.environ, video))
+    checks.check_guardrails(settings)
+    return settings, folder, video
 
 
-def chosen_models(checkpoint_dir: Path, names: list[str]) -> dict[Kind, str]:
+def chosen_models(folder: "CheckpointFolder", names: Sequence[str]) -> dict[Kind, str]:
     """Names of models by kind.
 
     Raises:
         CheckpointError: the folder has no such model.
         ConfigurationError: two of one kind are named.
     """
-    from cosmos_triton.checkpoints.folder import CheckpointFolder
-
-    folder, chosen = CheckpointFolder(checkpoint_dir), dict[Kind, str]()
+    chosen: dict[Kind, str] = {}
     for name in names:
         kind = folder.autoregressive(name).architecture.kind
         if kind in chosen:
@@ -128,36 +245,19 @@ def chosen_models(checkpoint_dir: Path, names: list[str]) -> dict[Kind, str]:
     return chosen
 
 
-def servable_ensembles(checkpoint_dir: Path) -> list[str]:
-    """The ensembles whose checkpoints are in the folder; says on stderr which are left out, and why.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    from cosmos_triton.checkpoints import catalog
-
-    served, reasons = catalog.servable_ensembles(checkpoint_dir)
-    for ensemble, reason in reasons.items():
-        _say(f"not serving {ensemble}: {reason}")
-    if not served:
-        raise ConfigurationError(f"{checkpoint_dir} holds no model that can be served")
-    return served
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
+def _shared_memory_gib(variables: Mapping[str, str], video: VideoGeometry) -> float:
+    """What COSMOS_SHM_GIB asks for, or what videos of this size need."""
+    size = variables.get("COSMOS_SHM_GIB")
+    if not size:
+        return checks.shared_memory_needed_gib(video)
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+        return float(size)
+    except ValueError:
+        raise ConfigurationError(f"COSMOS_SHM_GIB={size!r} is not a number") from None
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cosmos-triton"
+def _say_served(settings: ServerSettings) -> None:
+    _say(f"starting tritonserver for {', '.join(settings.ensembles)}")
 
 
 def _say(text: str) -> None:

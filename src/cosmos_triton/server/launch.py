@@ -1,34 +1,43 @@
 """Start, watch and stop a tritonserver over the model repository.
 
-The server comes from the container it runs in (`/opt/tritonserver`) or, where there is no Docker,
-from the nvidia-pytriton wheel, which carries a real tritonserver with the Python backend. Two facts
-shape what follows: the Python stub runs the first `python3` on PATH, and it needs libpython and the
-wheel's CUDA runtime on LD_LIBRARY_PATH, without which it hangs instead of failing.
+The server runs as a child of this process, which copies its log on, reads in it how loading goes, hands on
+signals, and clears up what a killed server leaves behind.
 """
 
-import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from cosmos_triton import mapped
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, PROFILES, loaded_stages
+from cosmos_triton.server import loopback
+from cosmos_triton.server.folders import interpreter_folder, plain, work_folder
+from cosmos_triton.server.installation import Installation, assemble_backends, find_installation
+from cosmos_triton.server.loading import Log, Stubs, problem
 from cosmos_triton.serving.settings import CHECKPOINT_VARIABLE
 
-CONTAINER_SERVER = Path("/opt/tritonserver/bin/tritonserver")
 SHARED_MEMORY = Path("/dev/shm")
+
+_KEEPALIVE = (  # a call is silent for minutes while its video is made: clients may ask whether we live
+    "--grpc-keepalive-time=60000",
+    "--grpc-http2-min-recv-ping-interval-without-data=10000",
+)
+_GPU_POOLS = [  # frames of one video are 62 MiB; Triton's own pools hold four of them, or one
+    "--pinned-memory-pool-byte-size=1073741824",
+    "--cuda-memory-pool-byte-size=0:268435456",
+]
+_LOOK_S = 0.05  # a stub that fails at once lives about so long, and is known by name only while it lives
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class ServerSettings:
         base_model, video2world_model: which model of its kind, where the folder holds several.
         host: address of all three endpoints.
         http_port, grpc_port, metrics_port: their ports.
-        exit_timeout_s: how long a stopping server waits for requests that run.
+        exit_timeout_s: how long a stopping server waits for steps that run; see docs/operations.md.
         extra: further tritonserver arguments, as they stand.
     """
 
@@ -71,6 +80,19 @@ class ServerSettings:
             if ensemble not in ENSEMBLES:
                 raise ConfigurationError(f"ensemble {ensemble!r} is none of {', '.join(ENSEMBLES)}")
 
+    @classmethod
+    def on_free_ports(cls, **fields: Any) -> "ServerSettings":
+        """Settings of a short-lived server of our own, on ports that nobody listens on now."""
+        http, grpc, metrics = free_ports(3)
+        ports = {"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
+        return cls(**{"exit_timeout_s": 10, **ports, **fields})
+
+    @property
+    def address(self) -> str:
+        """Where this machine itself reaches the server."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"[{here}]" if ":" in here else here
+
     @property
     def models(self) -> list[str]:
         """The stages of all chosen ensembles, then the ensembles."""
@@ -78,70 +100,25 @@ class ServerSettings:
         return [*(stage.name for stage in stages), *self.ensembles]
 
 
-@dataclass(frozen=True)
-class Installation:
-    """A tritonserver on this machine."""
-
-    binary: Path
-    library_path: str
-    backends: Path | None  # the Python backend's parts, where they must be put together first
-    stub: Path | None
-
-
-def find_installation() -> Installation:
-    """The container's tritonserver, or the one in the nvidia-pytriton wheel.
-
-    Raises:
-        ConfigurationError: there is neither.
-    """
-    if CONTAINER_SERVER.is_file():
-        return Installation(CONTAINER_SERVER, os.environ.get("LD_LIBRARY_PATH", ""), None, None)
-    spec = importlib.util.find_spec("pytriton")
-    if spec is None or spec.origin is None:
-        raise ConfigurationError(
-            "no tritonserver here: run inside the Triton container, or pip install 'cosmos-triton[local]'"
-        )
-    package = Path(spec.origin).parent
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = package / "tritonserver" / "python_backend_stubs" / version / "triton_python_backend_stub"
-    if not stub.is_file():
-        raise ConfigurationError(f"the nvidia-pytriton wheel has no stub for Python {version}")
-    libraries = [
-        package.parent / "nvidia_pytriton.libs",
-        Path(sysconfig.get_config_var("LIBDIR")),
-        os.environ.get("LD_LIBRARY_PATH", ""),
-    ]
-    return Installation(
-        binary=package / "tritonserver" / "bin" / "tritonserver",
-        library_path=":".join(str(entry) for entry in libraries if str(entry)),
-        backends=package / "tritonserver" / "backends" / "python",
-        stub=stub,
-    )
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
 
 
-def assemble_backends(installation: Installation, directory: Path) -> Path:
-    """Put the Python backend and the stub of this Python version into one folder, as Triton wants it."""
-    if installation.backends is None or installation.stub is None:
-        return CONTAINER_SERVER.parent.parent / "backends"
-    python = directory / "python"
-    python.mkdir(parents=True, exist_ok=True)
-    parts = ("libtriton_python.so", "triton_python_backend_utils.py")
-    for source in (*(installation.backends / name for name in parts), installation.stub):
-        with tempfile.NamedTemporaryFile(dir=python, delete=False) as fresh:
-            shutil.copy(source, fresh.name)
-        os.replace(fresh.name, python / source.name)  # another server may be running from the old file
-    return directory
-
-
-def command(settings: ServerSettings, installation: Installation, backends: Path) -> list[str]:
-    """The tritonserver command line."""
+def command(settings: ServerSettings, installation: Installation, work: Path) -> list[str]:
+    """The tritonserver command line; `work` is where what it needs is put together."""
     arguments = [
         str(installation.binary),
-        f"--model-repository={settings.model_repository}",
-        f"--backend-directory={backends}",
+        f"--model-repository={plain(settings.model_repository, work / 'links')}",
+        f"--backend-directory={assemble_backends(installation, work)}",
         "--model-control-mode=explicit",
         *(f"--load-model={model}" for model in settings.models),
         "--disable-auto-complete-config",
+        "--log-format=ISO8601",
         f"--http-address={settings.host}",
         f"--http-port={settings.http_port}",
         f"--grpc-address={settings.host}",
@@ -149,13 +126,16 @@ def command(settings: ServerSettings, installation: Installation, backends: Path
         f"--metrics-address={settings.host}",
         f"--metrics-port={settings.metrics_port}",
         f"--exit-timeout-secs={settings.exit_timeout_s}",
+        *_KEEPALIVE,
     ]
     if settings.profile != DEFAULT:
         arguments.append(f"--model-config-name={settings.profile}")
+    if settings.profile != "cpu":
+        arguments += _GPU_POOLS
     return arguments + list(settings.extra)
 
 
-def environment(settings: ServerSettings, installation: Installation) -> dict[str, str]:
+def environment(settings: ServerSettings, installation: Installation, work: Path) -> dict[str, str]:
     """This process's environment with the interpreter, libraries and checkpoints the stages need."""
     chosen = {
         "COSMOS_AR_SAMPLER_BASE_MODEL": settings.base_model,
@@ -164,62 +144,85 @@ def environment(settings: ServerSettings, installation: Installation) -> dict[st
     return {
         **os.environ,
         **{variable: model for variable, model in chosen.items() if model},
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        "PATH": f"{interpreter_folder(work)}:{os.environ.get('PATH', '')}",
         "LD_LIBRARY_PATH": installation.library_path,
-        CHECKPOINT_VARIABLE: str(settings.checkpoint_dir.resolve()),
+        CHECKPOINT_VARIABLE: str(plain(settings.checkpoint_dir, work / "links")),
     }
 
 
 class Server:
-    """A running tritonserver in a process group of its own."""
+    """A tritonserver in a process group of its own, and what is known of it."""
 
-    def __init__(self, settings: ServerSettings, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(
+        self, settings: ServerSettings, process: "subprocess.Popen[bytes]", log: Log | None = None
+    ) -> None:
         self.settings = settings
         self.process = process
+        self.log = log
+        self.stopping = False  # we were told to end it
+        self._stubs = Stubs(process.pid)
 
     @property
     def grpc_url(self) -> str:
         """host:port for gRPC clients."""
-        return f"{self.settings.host}:{self.settings.grpc_port}"
+        return f"{self.settings.address}:{self.settings.grpc_port}"
 
     @property
     def http_url(self) -> str:
         """host:port for HTTP clients."""
-        return f"{self.settings.host}:{self.settings.http_port}"
+        return f"{self.settings.address}:{self.settings.http_port}"
 
     @property
     def metrics_url(self) -> str:
         """The Prometheus endpoint."""
-        return f"http://{self.settings.host}:{self.settings.metrics_port}/metrics"
+        return f"http://{self.settings.address}:{self.settings.metrics_port}/metrics"
 
     def ready(self) -> bool:
         """Whether the server says that all its models are ready."""
         try:
-            with urllib.request.urlopen(f"http://{self.http_url}/v2/health/ready", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+            loopback.read(f"http://{self.http_url}/v2/health/ready", timeout_s=2)
+        except OSError:
             return False
+        return True
 
-    def wait_until_ready(self, timeout_s: float) -> None:
+    def wait_until_ready(self, timeout_s: float | None = None) -> None:
         """Block until ready.
 
         Raises:
-            ConfigurationError: the server ended, or was not ready in time.
+            ConfigurationError: a stage could not be loaded, the server ended, or was not ready in time.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self.ready():
-            if self.process.poll() is not None:
+            self._stubs.look()
+            ended = self.process.poll() is not None
+            if ended and self.log is not None:
+                self.log.join()
+            if found := self.log and problem(self.log, self._stubs):
+                raise ConfigurationError(found)
+            if ended:
                 raise ConfigurationError(
                     f"tritonserver ended with code {self.process.returncode}; see its log"
                 )
-            if time.monotonic() > deadline:
-                raise ConfigurationError(f"tritonserver was not ready after {timeout_s:g} s; see its log")
-            time.sleep(0.1)
+            if deadline is not None and time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"tritonserver was not ready after {timeout_s:g} s{self._loading()}; see its log"
+                )
+            time.sleep(_LOOK_S)
+
+    def _loading(self) -> str:
+        models = sorted(self.log.loading) if self.log else []
+        return f", still loading {', '.join(models)}" if models else ""
+
+    def send(self, signal_number: int) -> None:
+        """Hand a signal on; the server is expected to end of it."""
+        self.stopping = True
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal_number)
 
     def stop(self, timeout_s: float = 20.0) -> int:
         """End the server and everything it started; returns its exit code."""
         if self.process.poll() is None:
-            self.process.terminate()
+            self.send(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout_s)
         with suppress(ProcessLookupError):
@@ -228,34 +231,84 @@ class Server:
 
 
 @contextmanager
-def serving(
-    settings: ServerSettings, log: IO[bytes] | None = None, ready_timeout_s: float = 300.0
-) -> Iterator[Server]:
-    """A tritonserver that is ready, and gone afterwards with all its processes and shared memory.
+def started(settings: ServerSettings, log: IO[bytes] | None = None) -> Iterator[Server]:
+    """A tritonserver that loads its models, and is gone afterwards with its processes and shared memory.
 
     Args:
         settings: what to serve and where.
         log: where the server's output goes; this process's stderr if None.
-        ready_timeout_s: how long loading may take.
     """
-    installation = find_installation()
+    installation, work = find_installation(), work_folder()
     regions_before = _shared_memory_regions()
-    with tempfile.TemporaryDirectory(prefix="cosmos-triton-") as scratch:
-        backends = assemble_backends(installation, Path(scratch) / "backends")
+    with ExitStack() as stack:
+        sink = log if log is not None else stack.enter_context(os.fdopen(os.dup(2), "wb"))
         process = subprocess.Popen(
-            command(settings, installation, backends),
-            env=environment(settings, installation),
-            stdout=log,
-            stderr=subprocess.STDOUT if log is not None else None,
+            [*_ending_with_us(), *command(settings, installation, work)],
+            env=environment(settings, installation, work),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        server = Server(settings, process)
+        assert process.stdout is not None
+        server = Server(settings, process, Log(process.stdout, sink))
         try:
-            server.wait_until_ready(ready_timeout_s)
             yield server
+        except ConfigurationError:
+            server.stop(timeout_s=2)  # a server that waits for a stage does not hear SIGTERM
+            raise
         finally:
             server.stop()
+            assert server.log is not None
+            server.log.join()
             _remove_orphaned(regions_before)
+
+
+@contextmanager
+def serving(
+    settings: ServerSettings, log: IO[bytes] | None = None, ready_timeout_s: float = 300.0
+) -> Iterator[Server]:
+    """A tritonserver that is ready; `ready_timeout_s` is how long loading may take. See `started`."""
+    with started(settings, log) as server:
+        server.wait_until_ready(ready_timeout_s)
+        yield server
+
+
+def run(settings: ServerSettings) -> int:
+    """Serve until the server ends, by itself or by a signal to this process; returns its exit code.
+
+    Raises:
+        ConfigurationError: it did not become ready.
+    """
+    with started(settings) as server, _signals_handed_on(server):
+        try:
+            server.wait_until_ready()
+        except ConfigurationError:
+            if not server.stopping:
+                raise
+        else:
+            _say(f"ready: {', '.join(settings.ensembles)} on gRPC {settings.host}:{settings.grpc_port}")
+        code = server.process.wait()
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _signals_handed_on(server: Server) -> Iterator[None]:
+    def hand_on(number: int, _: object) -> None:
+        server.send(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+    before = {number: signal.signal(number, hand_on) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ending_with_us() -> list[str]:
+    """What to put in front of a command so that it gets SIGTERM when this process dies."""
+    setpriv = shutil.which("setpriv")  # of util-linux
+    return [setpriv, "--pdeathsig=TERM", "--"] if setpriv else []
 
 
 def _shared_memory_regions() -> set[Path]:
@@ -264,19 +317,10 @@ def _shared_memory_regions() -> set[Path]:
 
 def _remove_orphaned(known: set[Path]) -> None:
     """Remove regions that appeared since and that no process maps (a killed server leaves them)."""
-    mapped = {
-        line.split()[-1]
-        for maps in Path("/proc").glob("[0-9]*/maps")
-        for line in _lines(maps)
-        if "triton_python_backend_shm_region_" in line
-    }
-    for region in _shared_memory_regions() - known:
-        if str(region) not in mapped:
-            region.unlink(missing_ok=True)
+    fresh = _shared_memory_regions() - known
+    for region in fresh - mapped.mapped_by_any_process() if fresh else ():
+        region.unlink(missing_ok=True)
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:  # the process ended meanwhile, or is not ours
-        return []
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
