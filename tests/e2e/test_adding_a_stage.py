@@ -13,8 +13,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelEnsembling
 
 from cosmos_client import CosmosClient
-from cosmos_triton.server.commands import free_ports
-from cosmos_triton.server.launch import Server, ServerSettings
+from cosmos_triton.server.launch import Server, ServerSettings, free_ports
 
 pytestmark = pytest.mark.triton
 

@@ -13,8 +13,8 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from cosmos_triton.server.commands import free_ports
-from cosmos_triton.server.launch import assemble_backends, find_installation
+from cosmos_triton.server.installation import assemble_backends, find_installation
+from cosmos_triton.server.launch import free_ports
 
 CALLER = """
 from cosmos_triton.serving.bls import call

@@ -24,6 +24,7 @@ from cosmos_triton.server import loopback
 from cosmos_triton.server.folders import interpreter_folder, plain, work_folder
 from cosmos_triton.server.installation import Installation, assemble_backends, find_installation
 from cosmos_triton.server.loading import Log, Stubs, problem
+from cosmos_triton.serving.parameters import ignored_variables
 from cosmos_triton.serving.settings import CHECKPOINT_VARIABLE
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -240,6 +241,8 @@ def started(settings: ServerSettings, log: IO[bytes] | None = None) -> Iterator[
     """
     installation, work = find_installation(), work_folder()
     regions_before = _shared_memory_regions()
+    for warning in ignored_variables(os.environ, settings.profile).values():
+        _say(warning)
     with ExitStack() as stack:
         sink = log if log is not None else stack.enter_context(os.fdopen(os.dup(2), "wb"))
         process = subprocess.Popen(
