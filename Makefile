@@ -5,13 +5,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+GUARDRAIL_VENV ?= .venv-guardrails
 # torch is installed first and pinned: any later requirement that it meets then leaves it alone.
 TORCH ?= torch==2.13.0
+# The full guardrails need torchvision, and it the torch that it was built with.
+TORCHVISION ?= torch==2.14.1 torchvision==0.29.1
 
 CHECKPOINTS ?= checkpoints/tiny
 PROFILE ?= cpu
 
-.PHONY: help system setup demo test test-slow check format engines image serve generate bench clean
+.PHONY: help system setup demo test test-slow test-guardrails check format engines image serve generate bench clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +44,16 @@ test: setup  ## all tests that need no GPU, a real tritonserver included
 
 test-slow: setup  ## the slow tests too
 	$(BIN)/pytest -m "not gpu"
+
+$(GUARDRAIL_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(GUARDRAIL_VENV)
+	$(GUARDRAIL_VENV)/bin/pip install --quiet --upgrade pip
+	$(GUARDRAIL_VENV)/bin/pip install --quiet $(TORCHVISION)
+	$(GUARDRAIL_VENV)/bin/pip install --quiet --editable ".[serve,guardrail,dev]"
+	@touch $@
+
+test-guardrails: $(GUARDRAIL_VENV)/.installed  ## the full guardrails' tests, in an environment of 7 GB; records the result
+	$(GUARDRAIL_VENV)/bin/python -m evaluation.full_posture tests/guardrails/full_posture.json
 
 check: setup  ## ruff and mypy --strict
 	$(BIN)/ruff check .

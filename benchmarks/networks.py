@@ -36,10 +36,11 @@ from cosmos_triton.architectures import (
 )
 from cosmos_triton.checkpoints import published
 from cosmos_triton.demo.sample_clip import synthetic_clip
-from cosmos_triton.diffusion.denoiser import FastDenoiser
-from cosmos_triton.diffusion.sampler import DiffusionSettings, denoise, initial_noise, timesteps
+from cosmos_triton.diffusion.denoiser import Denoiser
+from cosmos_triton.diffusion.padding import pad_by_reflection
+from cosmos_triton.diffusion.sampler import denoise, initial_noise, timesteps
+from cosmos_triton.diffusion.settings import DiffusionSettings
 from cosmos_triton.diffusion.transformer import DiffusionDenoiser, load_diffusion_transformer
-from cosmos_triton.diffusion.windows import reflect_to_window
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.guardrails import GuardrailSettings, load_video_guardrail
 from cosmos_triton.media import encode_mp4
@@ -56,7 +57,7 @@ from cosmos_triton.networks.discrete_tokenizer import (
 )
 from cosmos_triton.networks.text_encoder import load_text_encoder
 from cosmos_triton.pipeline import NETWORKS
-from cosmos_triton.residency.weights import Residency
+from cosmos_triton.residency.policy import Residency
 from cosmos_triton.runtimes.examples import example_inputs
 from cosmos_triton.runtimes.pytorch import PyTorchRuntime, use_compile_cache
 from cosmos_triton.runtimes.stage_modules import blocks_of
@@ -200,21 +201,21 @@ def diffusion(
     inputs = DiffusionInputs.random(geometry, architecture.text_dim, machine.device)
     result: dict[str, Any] = {"plain_eager": plain_step(architecture, tensors, inputs, machine)}
     latents: dict[str, Tensor] = {}
-    cases: dict[str, dict[str, Any]] = {
-        "exact": {"window": 8, "chunks": 2},
-        "exact_offload": {"window": 8, "offload": True, "chunks": 2},
-        "exact_5_frames": {"window": 5},
-        "fp8": {"window": 8, "precision": "fp8", "chunks": 2},
-        "fast": {"window": 5, "precision": "fp8"},
-        "fast_offload": {"window": 5, "precision": "fp8", "offload": True},
+    cases = {
+        "exact": (DiffusionSettings.preset("exact"), Residency.RESIDENT),
+        "exact_offload": (DiffusionSettings.preset("exact"), Residency.OFFLOAD),
+        "own_frames": (DiffusionSettings(frames="own"), Residency.RESIDENT),
+        "fp8": (DiffusionSettings(precision="fp8"), Residency.RESIDENT),
+        "reduced": (DiffusionSettings.preset("reduced"), Residency.RESIDENT),
+        "reduced_offload": (DiffusionSettings.preset("reduced"), Residency.OFFLOAD),
     }
     # The weights wait on the host, so that each case's memory is its own.
     host = {name: tensor.cpu() for name, tensor in tensors.items()}
     del tensors
-    for name, case in cases.items():
+    for name, (settings, residency) in cases.items():
         table = kernels / f"{name}.txt" if kernels else None
-        result[name], latents[name] = fast_case(
-            architecture, host, inputs, machine, repeats, kernels=table, **case
+        result[name], latents[name] = arranged_case(
+            architecture, host, inputs, machine, repeats, settings, residency, table
         )
         if name != "exact":
             result[name]["relative_error"] = _relative_error(latents[name], latents["exact"])
@@ -228,10 +229,10 @@ def plain_step(
     inputs: DiffusionInputs,
     machine: Machine,
 ) -> dict[str, Any]:
-    """One step of the network as stated in `diffusion_transformer`, without compilation."""
+    """One step of the network as stated in `diffusion/transformer.py`, without compilation."""
     network = DiffusionDenoiser(load_diffusion_transformer(architecture, tensors, machine.dtype))
     network.to(machine.device)
-    tokens = reflect_to_window(inputs.tokens, 8)
+    tokens = pad_by_reflection(inputs.tokens, DiffusionSettings().latent_frames)
     moment = torch.tensor([0.25], device=machine.device)
 
     def step() -> None:
@@ -243,37 +244,34 @@ def plain_step(
     return result
 
 
-def fast_case(
+def arranged_case(
     architecture: DiffusionDecoderArchitecture,
     tensors: Mapping[str, Tensor],
     inputs: DiffusionInputs,
     machine: Machine,
     repeats: int,
-    *,
-    window: int,
-    precision: Any = "exact",
-    offload: bool = False,
-    chunks: int = 1,
-    kernels: Path | None = None,
+    settings: DiffusionSettings,
+    residency: Residency,
+    kernels: Path | None,
 ) -> tuple[dict[str, Any], Tensor]:
     """Times of one setting, and the latents of a whole run on the host."""
     began = time.perf_counter()
-    denoiser = FastDenoiser(
+    denoiser = Denoiser(
         architecture,
         tensors,
         device=machine.device,
         dtype=machine.dtype,
-        precision=precision,
-        offload=offload,
+        fp8=settings.precision == "fp8",
+        residency=residency,
         compiled=machine.device.type == "cuda",
-        chunks=chunks,
+        chunks=settings.chunks,
     )
-    settings = DiffusionSettings(window=window)
     denoiser.prepare(timesteps(settings))
     machine.synchronize()
     loaded = time.perf_counter()
-    tokens = reflect_to_window(inputs.tokens, window)
-    noise = inputs.noise[:, :window]
+    frames = settings.seen_frames(len(inputs.tokens))
+    tokens = pad_by_reflection(inputs.tokens, frames)
+    noise = inputs.noise[:, :frames]
     warm_up_s, step_s = one_step(denoiser, tokens, inputs.text, noise, machine, repeats, kernels)
     latents: list[Tensor] = []
 
@@ -300,7 +298,7 @@ def fast_case(
 
 
 def one_step(
-    denoiser: FastDenoiser,
+    denoiser: Denoiser,
     tokens: Tensor,
     text: Tensor,
     noise: Tensor,
@@ -341,7 +339,7 @@ def steps_in_chunks(
     result: dict[str, Any] = {}
     predictions: dict[int, Tensor] = {}
     for count in (1, 2, 4):
-        denoiser = FastDenoiser(
+        denoiser = Denoiser(
             architecture,
             tensors,
             device=machine.device,
@@ -350,7 +348,9 @@ def steps_in_chunks(
             chunks=count,
         )
         with denoiser.present():
-            video = denoiser.condition(reflect_to_window(inputs.tokens, 8), inputs.text)
+            video = denoiser.condition(
+                pad_by_reflection(inputs.tokens, DiffusionSettings().latent_frames), inputs.text
+            )
             step = partial(denoiser, inputs.noise, moment, video)
             predictions[count] = step().cpu()
             result[str(count)] = {

@@ -6,7 +6,7 @@
 Starts the server, sends one video that is not counted, then a number of videos for every concurrency.
 Writes NAME.json, NAME.csv, NAME.md, plots and the first video's frames as one picture (NAME-video.jpg)
 into the output folder. COSMOS_* variables configure the server as ever (COSMOS_RESIDENCY=offload,
-COSMOS_DIFFUSION_DECODER_SETTING=fast, …) and are recorded.
+COSMOS_DIFFUSION_DECODER_PRESET=reduced, …) and are recorded.
 
 Prints tables; the last line is the result as one JSON document.
 """

@@ -143,7 +143,7 @@ class DiffusionDecoderArchitecture:
     vocabulary: int
     token_dim: int  # width of the token embedding that is concatenated to the latent
     latent_channels: int
-    window: int  # latent frames the network always sees (8 for 57 video frames)
+    latent_frames: int  # that it was trained to see (8 for 57 video frames)
 
 
 @dataclass(frozen=True)
@@ -349,7 +349,7 @@ DIFFUSION_DECODERS: dict[str, DiffusionDecoderArchitecture] = {
         vocabulary=64000,
         token_dim=32,
         latent_channels=16,
-        window=8,
+        latent_frames=8,
     ),
     "tiny": DiffusionDecoderArchitecture(
         name="tiny",
@@ -361,7 +361,7 @@ DIFFUSION_DECODERS: dict[str, DiffusionDecoderArchitecture] = {
         vocabulary=64000,
         token_dim=8,
         latent_channels=16,
-        window=8,
+        latent_frames=8,
     ),
 }
 

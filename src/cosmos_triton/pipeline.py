@@ -180,7 +180,7 @@ NETWORKS: dict[str, Network] = {
                 NetworkTensor("text_embeddings", "float32", (TEXT_ROWS, "C"), "text rows"),
             ),
             output=NetworkTensor("predictions", "float32", (2, "Z", "V", "y", "x")),
-            letters={"Z": "latent_channels", "V": "window", "C": "text_dim"},
+            letters={"Z": "latent_channels", "V": "latent_frames", "C": "text_dim"},
             precision="bfloat16",
             tolerance=Tolerance(relative=1e-4),
             plan_tolerance=Tolerance(relative=5e-2),

@@ -10,7 +10,7 @@ from cosmos_triton.autoregressive import plain
 from cosmos_triton.autoregressive.loading import load_engine, load_transformer
 from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.checkpoints.folder import Component
-from cosmos_triton.residency.weights import Residency
+from cosmos_triton.residency.policy import Residency
 from support.engines import BASE, alone, request, submit
 from support.tiny_autoregressive import architecture, weights
 

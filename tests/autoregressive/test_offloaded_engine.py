@@ -20,7 +20,7 @@ from cosmos_triton.autoregressive.parameters import SamplingParameters
 from cosmos_triton.autoregressive.requests import GenerationRequest
 from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.errors import Cancelled, DeadlineExceeded, Unavailable
-from cosmos_triton.residency.weights import Turn, turn
+from cosmos_triton.residency.turn import Turn, turn
 from support.engines import (
     BASE,
     PATIENCE_S,

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from cosmos_triton.architectures import DIFFUSION_DECODERS
 from cosmos_triton.checkpoints.published import diffusion_decoder_shapes
-from cosmos_triton.diffusion.denoiser import FastDenoiser, Linear, linear, quantised
-from cosmos_triton.diffusion.sampler import DiffusionSettings, denoise, timesteps
+from cosmos_triton.diffusion.denoiser import Denoiser, Linear, linear, quantised
+from cosmos_triton.diffusion.sampler import denoise, timesteps
+from cosmos_triton.diffusion.settings import DiffusionSettings
 from cosmos_triton.diffusion.transformer import DiffusionDenoiser, load_diffusion_transformer
 from cosmos_triton.errors import CheckpointError
+from cosmos_triton.residency.policy import Residency
 
 CPU = torch.device("cpu")
 ARCHITECTURE = replace(DIFFUSION_DECODERS["tiny"], layers=4, vocabulary=500)
@@ -41,19 +43,19 @@ def video() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(16, 8, 8, 12), torch.randint(0, 500, (8, 4, 6), dtype=torch.int32), text
 
 
-def fast(tensors: dict[str, Tensor], **options: object) -> FastDenoiser:
-    return FastDenoiser(ARCHITECTURE, tensors, device=CPU, dtype=torch.float32, **options)
+def arranged(tensors: dict[str, Tensor], **options: object) -> Denoiser:
+    return Denoiser(ARCHITECTURE, tensors, device=CPU, dtype=torch.float32, **options)
 
 
 def relative(value: Tensor, reference: Tensor) -> float:
     return float((value - reference).norm() / reference.norm())
 
 
-@pytest.mark.parametrize("offload", [False, True], ids=["resident", "offload"])
+@pytest.mark.parametrize("residency", list(Residency))
 @pytest.mark.parametrize("prepared", [False, True])
-def test_equals_the_plain_network(tensors, plain, video, offload: bool, prepared: bool) -> None:
+def test_equals_the_plain_network(tensors, plain, video, residency: Residency, prepared: bool) -> None:
     noise, tokens, text = video
-    denoiser = fast(tensors, offload=offload)
+    denoiser = arranged(tensors, residency=residency)
     if prepared:
         denoiser.prepare(timesteps(STEPS))
     with torch.no_grad():
@@ -66,7 +68,7 @@ def test_equals_the_plain_network(tensors, plain, video, offload: bool, prepared
 
 def test_leaving_out_the_unconditional_cross_attention_changes_nothing(tensors, plain, video) -> None:
     noise, tokens, text = video
-    denoiser = fast(tensors)
+    denoiser = arranged(tensors)
     with torch.no_grad():
         expected = plain(noise, torch.tensor([0.3]), tokens, text)
     with denoiser.present():
@@ -77,10 +79,10 @@ def test_leaving_out_the_unconditional_cross_attention_changes_nothing(tensors, 
 
 
 @pytest.mark.parametrize("chunks", [2, 5])
-@pytest.mark.parametrize("precision", ["exact", "fp8"])
-def test_chunks_change_nothing(tensors, video, chunks: int, precision: str) -> None:
+@pytest.mark.parametrize("fp8", [False, True])
+def test_chunks_change_nothing(tensors, video, chunks: int, fp8: bool) -> None:
     noise, tokens, text = video
-    whole, parts = fast(tensors, precision=precision), fast(tensors, precision=precision, chunks=chunks)
+    whole, parts = arranged(tensors, fp8=fp8), arranged(tensors, fp8=fp8, chunks=chunks)
     with whole.present(), parts.present():
         expected = whole(noise, 0.3, whole.condition(tokens, text))
         found = parts(noise, 0.3, parts.condition(tokens, text))
@@ -89,7 +91,7 @@ def test_chunks_change_nothing(tensors, video, chunks: int, precision: str) -> N
 
 def test_a_step_writes_to_nothing_it_was_given(tensors, video) -> None:
     noise, tokens, text = video
-    denoiser = fast(tensors, chunks=2)
+    denoiser = arranged(tensors, chunks=2)
     before = noise.clone()
     with denoiser.present():
         conditioning = denoiser.condition(tokens, text)
@@ -100,9 +102,9 @@ def test_a_step_writes_to_nothing_it_was_given(tensors, video) -> None:
 
 def test_float8_layers_come_close(tensors, video) -> None:
     noise, tokens, text = video
-    exact, rounded = fast(tensors), fast(tensors, precision="fp8", offload=True)
-    with exact.present(), rounded.present():
-        expected = exact(noise, 0.3, exact.condition(tokens, text))
+    unrounded, rounded = arranged(tensors), arranged(tensors, fp8=True, residency=Residency.OFFLOAD)
+    with unrounded.present(), rounded.present():
+        expected = unrounded(noise, 0.3, unrounded.condition(tokens, text))
         found = rounded(noise, 0.3, rounded.condition(tokens, text))
     assert 1e-4 < relative(found, expected) < 0.1
 
@@ -120,4 +122,4 @@ def test_float8_rows_use_their_range() -> None:
 def test_tensors_that_do_not_fit_are_listed(tensors) -> None:
     damaged = {name: value for name, value in tensors.items() if name != "net.final_layer.linear.weight"}
     with pytest.raises(CheckpointError, match=r"1 missing: net\.final_layer\.linear\.weight"):
-        fast(damaged)
+        arranged(damaged)

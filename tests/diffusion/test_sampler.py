@@ -6,30 +6,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens, denoise, initial_noise
-from cosmos_triton.errors import ConfigurationError
-from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.diffusion.sampler import Predict, decode_tokens, denoise, initial_noise
+from cosmos_triton.diffusion.settings import DiffusionSettings, Frames
 
 SETTINGS = DiffusionSettings(steps=4)
-
-
-def test_defaults_are_the_published_ones() -> None:
-    settings = DiffusionSettings()
-    assert (settings.guidance, settings.steps, settings.window) == (1.8, 15, 8)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"steps": 0}, "not 0"),
-        ({"sigma_min": 90.0}, "90.0"),
-        ({"sigma_data": 0.0}, "not 0.0"),
-        ({"window": 0}, "not 0"),
-    ],
-)
-def test_settings_out_of_range_are_named(changes: dict[str, float], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        replace(DiffusionSettings(), **changes)
 
 
 def test_noise_is_the_references_for_the_same_seed(repository: Path) -> None:
@@ -90,20 +70,35 @@ def test_steps_are_reported_and_can_end_the_loop() -> None:
     assert seen == [1, 2]
 
 
-def test_noise_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="noise has 5 latent frames, the window 8"):
-        denoise(lambda latents, timestep: latents, torch.zeros(16, 5, 2, 2), SETTINGS)
+TOKENS = torch.arange(5, dtype=torch.int32).reshape(5, 1, 1).expand(5, 2, 3)
 
 
-def test_tokens_reach_the_network_as_a_reflected_window() -> None:
-    tokens = torch.arange(5, dtype=torch.int32).reshape(5, 1, 1).expand(5, 2, 3)
-    windows: list[list[int]] = []
+@pytest.mark.parametrize(("frames", "seen"), [("padded", [0, 1, 2, 3, 4, 3, 2, 1]), ("own", [0, 1, 2, 3, 4])])
+def test_tokens_reach_the_network_once_a_video(frames: Frames, seen: list[int]) -> None:
+    shown: list[list[int]] = []
+    shapes: set[tuple[int, ...]] = set()
 
-    def predict(latents: Tensor, timestep: Tensor, window: Tensor) -> Tensor:
-        assert latents.shape == (16, 8, 4, 6)
-        windows.append(window[:, 0, 0].tolist())
-        return torch.zeros(2, *latents.shape)
+    def network(tokens: Tensor) -> Predict:
+        shown.append(tokens[:, 0, 0].tolist())
 
-    latents = decode_tokens(predict, tokens, VideoGeometry(33, 32, 48), 7, SETTINGS)
+        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+            shapes.add(tuple(latents.shape))
+            return torch.zeros(2, *latents.shape)
+
+        return predict
+
+    latents = decode_tokens(network, TOKENS, 7, replace(SETTINGS, frames=frames))
     assert latents.shape == (16, 5, 4, 6)
-    assert windows == [[0, 1, 2, 3, 4, 3, 2, 1]] * SETTINGS.steps
+    assert latents.is_contiguous()
+    assert shown == [seen]
+    assert shapes == {(16, len(seen), 4, 6)}
+
+
+def test_the_noise_of_a_frame_does_not_depend_on_how_many_are_seen() -> None:
+    def predicts_nothing(tokens: Tensor) -> Predict:  # so that the latents are the noise, scaled
+        return lambda latents, timestep: torch.zeros(2, *latents.shape)
+
+    padded, own = (
+        decode_tokens(predicts_nothing, TOKENS, 7, replace(SETTINGS, frames=f)) for f in ("padded", "own")
+    )
+    torch.testing.assert_close(own, padded)

@@ -3,14 +3,19 @@
 Needs cosmos-guardrail and torchvision: `pytest -m full_guardrails`.
 """
 
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cosmos_triton.errors import Blocked, CheckpointError
 from cosmos_triton.guardrails import GuardrailSettings, load_prompt_guardrail, load_video_guardrail
+from cosmos_triton.residency.policy import Residency
+from cosmos_triton.residency.turn import turn
 
 pytestmark = [
     pytest.mark.full_guardrails,
@@ -19,6 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of the library's own dependencies
 ]
 
+HARMLESS = "A robot arm lifts a red cube"
 FRAMES = np.random.default_rng(0).integers(0, 256, (10, 96, 128, 3), np.uint8)
 GUARDRAIL = Path("nvidia", "Cosmos-Guardrail1")
 TEXT_GUARD = Path("Qwen", "Qwen3Guard-Gen-0.6B")
@@ -27,7 +33,7 @@ SIGLIP = Path("google", "siglip-so400m-patch14-384")
 
 @pytest.fixture(scope="session")
 def models() -> Any:
-    import published_models
+    from support import published_models
 
     return published_models
 
@@ -43,8 +49,8 @@ def folder(models: Any, published: Path, tmp_path: Path) -> Path:
     return models.copy(published, tmp_path / "checkpoints")
 
 
-def settings(folder: Path, offload: bool = False) -> GuardrailSettings:
-    return GuardrailSettings("full", folder, "cpu", offload)
+def settings(folder: Path, residency: Residency = Residency.RESIDENT) -> GuardrailSettings:
+    return GuardrailSettings("full", folder, "cpu", residency)
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -101,13 +107,13 @@ def test_the_blocklist(prompts: Any, prompt: str, category: str | None, words: s
     ],
 )
 def test_the_text_guards_verdict(models: Any, folder: Path, answer: str, passes: bool):
-    from cosmos_triton.guardrails.full import Residence, TextGuardCheck
+    from cosmos_triton.guardrails.full import Place, TextGuardCheck
     from cosmos_triton.guardrails.published import Published
 
     for file in (folder / TEXT_GUARD).iterdir():
         file.unlink()
     models.write_text_guard(folder / TEXT_GUARD, answer)
-    check = TextGuardCheck.load(Published(folder), Residence("cpu", False))
+    check = TextGuardCheck.load(Published(folder), Place(torch.device("cpu"), Residency.RESIDENT))
     finding = check.find("anything")
     assert (finding is None) is passes
     if finding:
@@ -148,7 +154,7 @@ def test_a_safe_video_passes_unchanged(videos: Any):
 def test_an_unsafe_video_is_refused(models: Any, folder: Path):
     (folder / GUARDRAIL / "video_content_safety_filter" / "safety_filter.pt").unlink()
     models.write_content_filter(folder / GUARDRAIL, safe=False)
-    with pytest.raises(Blocked, match=r"video_guardrail \(violence\): frame 0 shows violence"):
+    with pytest.raises(Blocked, match=r"guardrail \(violence\): frame 0 shows violence"):
         load_video_guardrail(settings(folder)).apply(FRAMES)
 
 
@@ -206,12 +212,12 @@ def test_faces_are_blurred(models: Any, folder: Path):
 
 def test_faces_are_found_where_the_library_finds_them(models: Any, folder: Path):
     """The library's own post-processing changes pixels inside our boxes and nowhere else."""
-    from cosmos_triton.guardrails.full import Residence, RetinaFaces
+    from cosmos_triton.guardrails.full import Place, RetinaFaces
     from cosmos_triton.guardrails.published import Published
 
     (folder / GUARDRAIL / "face_blur_filter" / "Resnet50_Final.pth").unlink()
     models.write_faces(folder / GUARDRAIL, everywhere=True)
-    detector = RetinaFaces.load(Published(folder), Residence("cpu", False))
+    detector = RetinaFaces.load(Published(folder), Place(torch.device("cpu"), Residency.RESIDENT))
     detector.filter.confidence_threshold = 0.5
     theirs = detector.filter.postprocess(FRAMES[:1].copy())[0]
     covered = np.zeros(FRAMES.shape[1:3], bool)
@@ -288,22 +294,43 @@ def test_a_file_without_one_weight_does_not_load(folder: Path, part: str):
         load_video_guardrail(settings(folder))
 
 
-def test_models_wait_in_host_memory_when_offloaded(published: Path, monkeypatch: pytest.MonkeyPatch):
-    import torch
+def held(network: torch.nn.Module) -> int:
+    return sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
 
-    moves: list[str] = []
-    original = torch.nn.Module.to
 
-    def to(self: torch.nn.Module, place: Any, *rest: Any, **options: Any) -> torch.nn.Module:
-        moves.append(str(place))
-        return original(self, "cpu" if place == "cuda:0" else place, *rest, **options)
+def test_offloaded_models_say_the_same_and_hold_nothing_between_requests(
+    published: Path, prompts: Any, videos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # turns of this test are no one else's
+    offloaded = settings(published, Residency.OFFLOAD)
+    prompt, video = load_prompt_guardrail(offloaded), load_video_guardrail(offloaded)
+    networks = [prompt.checks[2].guard.model, video.checks[0].filter, video.faces.detector.filter]
+    for _ in range(2):
+        assert [held(network) for network in networks] == [0, 0, 0]
+        assert prompt.check(HARMLESS).checks == prompts.check(HARMLESS).checks
+        expected, told = videos.apply(FRAMES)
+        frames, verdict = video.apply(FRAMES)
+        assert verdict.checks == told.checks
+        assert np.array_equal(frames, expected)
 
-    monkeypatch.setattr(torch.nn.Module, "to", to)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: moves.append("emptied"))
-    guardrail = load_video_guardrail(GuardrailSettings("full", published, "cuda:0", offload=True))
-    moves.clear()
-    guardrail.apply(FRAMES)
-    assert moves == ["cuda:0", "cpu", "emptied"] * 2
+
+@pytest.mark.parametrize("residency", list(Residency))
+def test_offloaded_models_take_their_turn_on_the_device(
+    published: Path, residency: Residency, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    prompt, video = (
+        load(settings(published, residency)) for load in (load_prompt_guardrail, load_video_guardrail)
+    )
+    for work in (lambda: prompt.check(HARMLESS), lambda: video.apply(FRAMES)):
+        with ThreadPoolExecutor(1) as pool, turn(torch.device("cpu")):
+            answer = pool.submit(work)
+            if residency is Residency.RESIDENT:
+                answer.result(60)
+                continue
+            with pytest.raises(TimeoutError):
+                answer.result(2)
+        answer.result(60)
 
 
 def test_the_library_is_left_as_it_was(published: Path):

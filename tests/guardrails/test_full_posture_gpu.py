@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cosmos_triton.guardrails import GuardrailSettings, load_prompt_guardrail, load_video_guardrail
+from cosmos_triton.residency.policy import Residency
 
 pytestmark = [
     pytest.mark.full_guardrails,
@@ -22,16 +23,16 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (33, 160, 256, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import published_models
+    from support import published_models
 
     return published_models.write_all(tmp_path_factory.mktemp("checkpoints"))
 
 
-@pytest.mark.parametrize("offload", [False, True])
-def test_a_gpu_gives_the_same_verdicts(published: Path, offload: bool):
+@pytest.mark.parametrize("residency", list(Residency))
+def test_a_gpu_gives_the_same_verdicts(published: Path, residency: Residency):
     import torch
 
-    settings = GuardrailSettings("full", published, "cuda:0", offload)
+    settings = GuardrailSettings("full", published, "cuda:0", residency)
     before = torch.cuda.memory_allocated()
     prompts, videos = load_prompt_guardrail(settings), load_video_guardrail(settings)
     on_cpu = load_video_guardrail(GuardrailSettings("full", published))
@@ -40,5 +41,5 @@ def test_a_gpu_gives_the_same_verdicts(published: Path, offload: bool):
     expected, told = on_cpu.apply(FRAMES)
     assert verdict.checks == told.checks
     assert np.array_equal(frames, expected)
-    if offload:
+    if residency is Residency.OFFLOAD:
         assert torch.cuda.memory_allocated() == before

@@ -49,7 +49,9 @@ class Blurs:
 
 def test_a_clean_prompt_passes_with_its_verdict():
     seen: list[tuple[str, str, str]] = []
-    guardrail = PromptGuardrail("built-in", (Says(None, "one"), Says(None, "two")), lambda *e: seen.append(e))
+    guardrail = PromptGuardrail(
+        "prompt_guardrail", "built-in", (Says(None, "one"), Says(None, "two")), lambda *e: seen.append(e)
+    )
     verdict = guardrail.check("a robot")
     told = verdict.as_dict()
     assert told.pop("seconds") >= 0
@@ -61,7 +63,9 @@ def test_a_refusal_names_stage_category_and_reason(caplog: pytest.LogCaptureFixt
     seen: list[tuple[str, str, str]] = []
     checks = (Says(None, "one"), Says(Finding("violence", "it is too rough"), "two"), Says(None, "three"))
     with pytest.raises(Blocked) as blocked:
-        PromptGuardrail("built-in", checks, lambda *e: seen.append(e)).check("a secret prompt")
+        PromptGuardrail("prompt_guardrail", "built-in", checks, lambda *e: seen.append(e)).check(
+            "a secret prompt"
+        )
     assert str(blocked.value) == "blocked by prompt_guardrail (violence): it is too rough"
     assert (blocked.value.stage, blocked.value.category) == ("prompt_guardrail", "violence")
     assert [event[1:] for event in seen] == [("one", "passed"), ("two", "blocked")]
@@ -73,7 +77,9 @@ def test_a_refusal_names_stage_category_and_reason(caplog: pytest.LogCaptureFixt
 def test_a_check_that_raises_refuses(error: Exception, caplog: pytest.LogCaptureFixture):
     seen: list[tuple[str, str, str]] = []
     with pytest.raises(Blocked, match="the check says failed") as blocked:
-        PromptGuardrail("full", (Says(error),), lambda *e: seen.append(e)).check("a robot")
+        PromptGuardrail("prompt_guardrail", "full", (Says(error),), lambda *e: seen.append(e)).check(
+            "a robot"
+        )
     assert blocked.value.category == "guardrail_failure"
     assert "secret" not in str(blocked.value)
     assert seen == [("prompt_guardrail", "says", "failed")]
@@ -84,7 +90,9 @@ def test_a_check_that_raises_refuses(error: Exception, caplog: pytest.LogCapture
 
 def test_a_video_is_checked_then_blurred():
     seen: list[tuple[str, str, str]] = []
-    guardrail = VideoGuardrail("full", (Says(None, "content"),), Blurs(3), lambda *e: seen.append(e))
+    guardrail = VideoGuardrail(
+        "video_guardrail", "full", (Says(None, "content"),), Blurs(3), lambda *e: seen.append(e)
+    )
     frames, verdict = guardrail.apply(FRAMES)
     assert frames is FRAMES
     assert verdict.as_dict()["checks"] == {"content": "passed", "face_blur": "blurred"}
@@ -102,16 +110,16 @@ def test_a_video_is_checked_then_blurred():
 )
 def test_a_video_is_refused(check: Says, blur: Blurs, category: str, caplog: pytest.LogCaptureFixture):
     with pytest.raises(Blocked) as blocked:
-        VideoGuardrail("full", (check,), blur).apply(FRAMES)
+        VideoGuardrail("video_guardrail", "full", (check,), blur).apply(FRAMES)
     assert ("Traceback" in caplog.text) is (category == "guardrail_failure")
     assert (blocked.value.stage, blocked.value.category) == ("video_guardrail", category)
 
 
 def test_a_posture_without_checks_cannot_exist():
     with pytest.raises(ConfigurationError, match="has no check loaded"):
-        PromptGuardrail("full", ())
+        PromptGuardrail("prompt_guardrail", "full", ())
     with pytest.raises(ConfigurationError, match="has no check loaded"):
-        VideoGuardrail("built-in", (), None)
+        VideoGuardrail("video_guardrail", "built-in", (), None)
 
 
 def test_disabled_is_explicit_logged_and_reported(caplog: pytest.LogCaptureFixture):
@@ -136,7 +144,7 @@ def test_the_built_in_posture_loads_and_refuses():
     settings = GuardrailSettings("built-in", Path("/nowhere"))
     prompts = load_prompt_guardrail(settings)
     assert prompts.check("a robot arm lifts a cube").checks == {"word_list": "passed"}
-    with pytest.raises(Blocked, match=r"prompt_guardrail \(violence\)"):
+    with pytest.raises(Blocked, match=r"blocked by guardrail \(violence\)"):
         prompts.check("a man kills a woman")
     _, verdict = load_video_guardrail(settings).apply(np.zeros((2, 64, 64, 3), np.uint8))
     assert verdict.as_dict()["checks"] == {"content_filter": "not in this posture", "face_blur": "passed"}

@@ -11,7 +11,8 @@ import torch
 from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.demo.random_weights import init_random
-from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens
+from cosmos_triton.diffusion.sampler import decode_tokens
+from cosmos_triton.diffusion.settings import DiffusionSettings
 from cosmos_triton.errors import ConfigurationError, InvalidInput
 from cosmos_triton.pipeline import NETWORKS, Network
 from cosmos_triton.runtimes.examples import example_inputs
@@ -79,23 +80,46 @@ def test_the_in_process_decoder_makes_the_published_latents(
     tokens, seed = world
     with torch.inference_mode():
         expected = decode_tokens(
-            lambda latents, timestep, window: plain(latents, timestep, window, text),
+            lambda seen: lambda latents, timestep: plain(latents, timestep, seen, text),
             torch.from_numpy(tokens),
-            GEOMETRY,
             7,
             DiffusionSettings(),
         )
     stage = DiffusionDecoderStage(settings("diffusion_decoder", denoiser="in-process", residency=residency))
     result = stage({"tokens": tokens, "seed": seed})
-    assert result.section["diffusion"]["window"] == 8
+    assert result.section["diffusion"] == {
+        "denoiser": "in-process",
+        "steps": 15,
+        "guidance": 1.8,
+        "latent_frames": 8,
+        "precision": "fp32",
+    }
     torch.testing.assert_close(result.outputs["latents"], expected, rtol=1e-3, atol=1e-3)
 
 
-def test_the_fast_setting_sees_five_frames(settings: Callable[..., StageSettings], world: tuple) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "latent_frames", "precision"),
+    [
+        ({"preset": "reduced"}, 5, "fp8"),
+        ({"preset": "reduced", "frames": "padded"}, 8, "fp8"),
+        ({"frames": "own"}, 5, "fp32"),
+        ({"setting": "fast"}, 5, "fp8"),  # the former name
+    ],
+)
+def test_a_preset_and_what_changes_it(
+    parameters: dict[str, str],
+    latent_frames: int,
+    precision: str,
+    settings: Callable[..., StageSettings],
+    world: tuple,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     tokens, seed = world
-    stage = DiffusionDecoderStage(settings("diffusion_decoder", denoiser="in-process", setting="fast"))
+    stage = DiffusionDecoderStage(settings("diffusion_decoder", denoiser="in-process", **parameters))
+    assert ("`setting` is now `preset`: fast is reduced" in caplog.text) == ("setting" in parameters)
     result = stage({"tokens": tokens, "seed": seed})
-    assert result.section["diffusion"] == {"steps": 15, "guidance": 1.8, "window": 5, "precision": "fp8"}
+    told = result.section["diffusion"]
+    assert (told["latent_frames"], told["precision"]) == (latent_frames, precision)
     assert result.outputs["latents"].shape == (16, 5, *GEOMETRY.latent_plane)
     assert result.outputs["latents"].isfinite().all()
 
@@ -191,15 +215,3 @@ def test_the_diffusion_decoder_refuses_what_its_network_cannot_take(
 def test_a_network_that_triton_runs_is_not_run_here(settings: Callable[..., StageSettings]) -> None:
     with pytest.raises(ConfigurationError, match="runtime='tensorrt' runs in Triton, not in Python"):
         NetworkStage(settings("latent_decoder"))
-
-
-def test_one_switch_offloads_every_stage(
-    settings: Callable[..., StageSettings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cosmos_triton.residency.weights import Residency
-    from cosmos_triton.serving.residency import residency
-
-    assert residency(settings("text_encoder", residency="")) is Residency.RESIDENT
-    monkeypatch.setenv("COSMOS_RESIDENCY", "offload")
-    assert residency(settings("text_encoder", residency="")) is Residency.OFFLOAD
-    assert residency(settings("text_encoder", residency="resident")) is Residency.RESIDENT

@@ -62,7 +62,7 @@ def test_the_documentation_has_every_parameter_with_its_default_and_meaning(repo
     text = (repository / "docs" / "configuration.md").read_text()
     stages = [stage for stage in PARAMETERS if PARAMETERS[stage] is kind]
     for field in dataclasses.fields(kind):
-        rows = [line for line in text.splitlines() if line.startswith("|") and f"`{field.name}`" in line]
+        rows = [line for line in text.splitlines() if f"| `{field.name}` |" in line]
         (row,) = [row for row in rows if all(f"`{stage}`" in row for stage in stages)]
         _, _, default, meaning = (cell.strip() for cell in row.strip("|").split("|"))
         assert default == (f"`{field.default}`" if field.default != "" else "")
@@ -134,8 +134,8 @@ def test_a_value_out_of_range_is_named(kind, values: dict[str, object], message:
         ),
         ("COSMOS_TEXT_ENCODER_RESIDENCY", "offload", "cpu", "where runtime is torch, and it is onnx"),
         (
-            "COSMOS_DIFFUSION_DECODER_SETTING",
-            "fast",
+            "COSMOS_DIFFUSION_DECODER_PRESET",
+            "reduced",
             "default",
             "where denoiser is in-process, and it is diffusion",
         ),
@@ -161,7 +161,7 @@ def test_what_has_effect_or_is_not_ours_is_not_said(profile: str) -> None:
 
 def test_one_variable_may_give_another_its_effect() -> None:
     environment = {
-        "COSMOS_DIFFUSION_DECODER_SETTING": "fast",
+        "COSMOS_DIFFUSION_DECODER_PRESET": "reduced",
         "COSMOS_DIFFUSION_DECODER_DENOISER": "in-process",
     }
     assert ignored_variables(environment, "default") == {}

@@ -52,13 +52,13 @@ def test_a_stage_that_is_not_listed_has_no_parameters() -> None:
 
 def test_a_variable_without_effect_is_a_warning_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     log_to_triton("diffusion_decoder")
-    monkeypatch.setenv("COSMOS_DIFFUSION_DECODER_SETTING", "fast")
+    monkeypatch.setenv("COSMOS_DIFFUSION_DECODER_PRESET", "reduced")
     monkeypatch.setenv("COSMOS_AR_SAMPLER_NONSENSE", "1")  # another stage's to say
     StageSettings.from_triton(triton_arguments("diffusion_decoder"))
     assert pb_utils.Logger.lines == [
         (
             "warn",
-            "diffusion_decoder: COSMOS_DIFFUSION_DECODER_SETTING is ignored: setting takes effect where "
+            "diffusion_decoder: COSMOS_DIFFUSION_DECODER_PRESET is ignored: preset takes effect where "
             "denoiser is in-process, and it is diffusion_denoiser",
         )
     ]

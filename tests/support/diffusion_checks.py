@@ -15,19 +15,21 @@ from torch import Tensor
 
 from cosmos_triton.architectures import DiffusionDecoderArchitecture
 from cosmos_triton.checkpoints.published import DIFFUSION_DECODER_FAMILY
-from cosmos_triton.diffusion.sampler import DiffusionSettings, denoise
+from cosmos_triton.diffusion.padding import pad_by_reflection
+from cosmos_triton.diffusion.sampler import denoise
+from cosmos_triton.diffusion.settings import DiffusionSettings
 from cosmos_triton.diffusion.transformer import (
     DiffusionDenoiser,
     DiffusionTransformer,
     load_diffusion_transformer,
 )
-from cosmos_triton.diffusion.windows import blend_windows, reflect_to_window, window_frames
 from cosmos_triton.networks.continuous_tokenizer import (
     ContinuousDecoder,
     LatentDecoder,
     LatentStatistics,
     load_continuous_decoder,
 )
+from support.long_worlds import blend_windows, window_frames
 from support.parity_files import Content, ParityFile
 from support.tokenizer_checks import assert_near, latent_statistics, tokenizer_architecture, tokenizer_weights
 
@@ -87,7 +89,6 @@ def _check_run(name: str, file: ParityFile, network: DiffusionTransformer) -> No
     settings = DiffusionSettings(
         steps=sum(n.endswith(".prev") for n in case),
         guidance=_guidance(file),
-        window=noise.shape[1],
     )
     denoiser, text = DiffusionDenoiser(network).eval(), case["t5"][0]
     step = 0
@@ -138,7 +139,7 @@ def _check_real_angles(file: ParityFile) -> None:
         vocabulary=1,
         token_dim=1,
         latent_channels=1,
-        window=t,
+        latent_frames=t,
     )
     rope = DiffusionTransformer(architecture).transformer.rope
     cos, sin = (
@@ -179,7 +180,7 @@ def _check_split(frames: int, window: int, overlap: int, expected: list[list[int
         windows = None
     assert windows == expected, f"{frames} frames in windows of {window}, overlap {overlap}: {windows}"
     if expected is not None and len(expected) == 1 and frames <= window:
-        assert reflect_to_window(torch.arange(frames), window).tolist() == expected[0]
+        assert pad_by_reflection(torch.arange(frames), window).tolist() == expected[0]
 
 
 def _check_split_tokens(tokens: Tensor, chunks: dict[str, Tensor]) -> None:
@@ -225,10 +226,8 @@ def _check_pipeline_case(
     text = torch.zeros(_TEXT_ROWS, case["t5"].shape[-1])
     text[: case["t5"].shape[1]] = case["t5"][0]
     noises = [case[f"chunk{i}.noise_unit"][0] for i in range(sum(n.endswith(".noise_unit") for n in case))]
-    settings = DiffusionSettings(
-        steps=meta["num_steps"], guidance=meta["guidance"], window=noises[0].shape[1]
-    )
-    windows = window_frames(len(tokens), settings.window, _OVERLAP)
+    settings = DiffusionSettings(steps=meta["num_steps"], guidance=meta["guidance"])
+    windows = window_frames(len(tokens), noises[0].shape[1], _OVERLAP)
     assert len(windows) == len(noises), f"{name}: {len(windows)} windows, {len(noises)} noises"
     samples = [
         denoise(lambda x, t, seen=tokens[frames]: denoiser(x, t, seen, text), noise, settings)
@@ -339,7 +338,7 @@ def diffusion_architecture(file: ParityFile, rows: int = 64000) -> DiffusionDeco
         vocabulary=rows,
         token_dim=patch // _PATCH_PIXELS - latent_channels - 1,
         latent_channels=latent_channels,
-        window=8,
+        latent_frames=8,
     )
 
 

@@ -8,7 +8,10 @@ from torch import Tensor
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 from cosmos_triton.checkpoints.files import release
 from cosmos_triton.residency.address_range import AddressRange, reserve
-from cosmos_triton.residency.weights import Pack, Turn, point_to, release_memory, tensors_of
+from cosmos_triton.residency.device import empty_cache
+from cosmos_triton.residency.pinned import Pack
+from cosmos_triton.residency.turn import Turn
+from cosmos_triton.residency.weights import point_to, tensors_of
 
 
 class DeviceMemory(Protocol):
@@ -53,7 +56,7 @@ class ResidentMemory:
 
     def unload(self) -> None:
         """Weights and cache stay; what prefill used for activations goes back to the card."""
-        release_memory(self._device)
+        empty_cache(self._device)
 
 
 class OffloadedMemory:
@@ -116,7 +119,7 @@ class OffloadedMemory:
         try:
             for memory in self._ranges():
                 memory.drop()
-            release_memory(self._device)
+            empty_cache(self._device)
         finally:
             self.present = False
             self._turn.end()

@@ -1,6 +1,6 @@
 """The diffusion decoder's network arranged for a GPU: the same weights, the same function, less work.
 
-`diffusion_transformer` states the network; this module evaluates it for many steps of one video.
+`transformer` states the network; this module evaluates it for many steps of one video.
 
 - What does not change from step to step is computed once: token channels and the text's keys and
   values per video, the modulation vectors per noise level (the schedule is fixed, so all of them at
@@ -25,15 +25,15 @@ by hand, both rows of guidance included:
 
 On an H100 two chunks and four have the same peak, 0.5 GB below that of one; four take 1 % longer.
 
-`precision="fp8"` runs the large linear layers of all but the first and the last block in float8
+`fp8` runs the large linear layers of all but the first and the last block in float8
 (e4m3), with one scale a row for activations and one a row for weights. It is not the published
 arithmetic.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +45,10 @@ from cosmos_triton.checkpoints.files import release
 from cosmos_triton.checkpoints.published import diffusion_decoder_shapes
 from cosmos_triton.checkpoints.strict import describe_differences
 from cosmos_triton.errors import CheckpointError
-from cosmos_triton.residency.weights import BlockStream, Pack
-
-Precision = Literal["exact", "fp8"]
+from cosmos_triton.residency.device import empty_cache
+from cosmos_triton.residency.pinned import Pack
+from cosmos_triton.residency.policy import Residency
+from cosmos_triton.residency.stream import BlockStream
 
 _EPS = 1e-6  # of every norm in the network
 _PATCH = 2  # latent rows and columns of one patch
@@ -81,17 +82,14 @@ class Block(NamedTuple):
 class BlockSource(Protocol):
     """Hands out the blocks' weights in order, again and again."""
 
-    def open(self) -> None:
-        """Before the first pass."""
+    def present(self) -> AbstractContextManager[None]:
+        """A block of code in which they can be taken."""
 
     def take(self, index: int) -> Block:
         """The weights of block `index`."""
 
     def give_back(self) -> None:
         """The block taken last is done with."""
-
-    def close(self) -> None:
-        """After the last pass."""
 
 
 class TextContext(NamedTuple):
@@ -110,7 +108,7 @@ class Conditioning:
     rotary: Tensor  # [2, L, head_dim / 2] float32: cosines, sines
 
 
-class FastDenoiser:
+class Denoiser:
     """The network on one device.
 
     Args:
@@ -118,8 +116,8 @@ class FastDenoiser:
         tensors: `net.*` under published names, without buffers; they may be mapped from a file.
         device: where it runs.
         dtype: of weights and activations: bfloat16 on a GPU.
-        precision: `exact`, or `fp8`.
-        offload: stream the blocks from pinned host memory instead of keeping them on the device.
+        fp8: compute the large products of all but the first and the last block in float8.
+        residency: whether the blocks stay on the device, or stream from pinned host memory.
         compiled: fuse what lies between matrix products with torch.compile.
         chunks: of the rows in what follows attention; more take less memory.
 
@@ -134,8 +132,8 @@ class FastDenoiser:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        precision: Precision = "exact",
-        offload: bool = False,
+        fp8: bool = False,
+        residency: Residency = Residency.RESIDENT,
         compiled: bool = False,
         chunks: int = 1,
     ) -> None:
@@ -146,11 +144,12 @@ class FastDenoiser:
         self.architecture = architecture
         self.device = device
         self.dtype = dtype
+        self.precision = "fp8" if fp8 else {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
         self._tensors = tensors
         self._embedding = self._placed("net.token_embedder.weight")  # [V, D]
         self._patch = self._placed("net.x_embedder.proj.1.weight")  # [dim, channels 2 2]
         self._head = self._placed("net.final_layer.linear.weight")  # [2 2 16, dim]
-        self._blocks = self._block_source(precision, offload)
+        self._blocks = self._block_source(fp8, residency)
         self._text = Pack.of(self._text_weights())
         self._modulations: dict[float, Tensor] = {}
         self._pieces = _Pieces(compiled, chunks)
@@ -165,14 +164,14 @@ class FastDenoiser:
             self._modulations.update(zip(missing, self._modulation_vectors(missing), strict=True))
             release(self._tensors.values())  # the file's pages; what is still needed has been copied
 
-    @contextmanager
-    def present(self) -> Any:
+    def present(self) -> AbstractContextManager[None]:
         """A block of code in which the network can run."""
-        self._blocks.open()
-        try:
-            yield
-        finally:
-            self._blocks.close()
+        return self._blocks.present()
+
+    def for_video(self, tokens: Tensor, text: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """What `denoise` asks at every step of one video. Arguments as of `condition`; inside `present()`."""
+        conditioning = self.condition(tokens, text)
+        return lambda latents, timestep: self(latents, float(timestep), conditioning)
 
     def condition(self, tokens: Tensor, text: Tensor) -> Conditioning:
         """Everything that depends on the video and not on the step.
@@ -188,6 +187,8 @@ class FastDenoiser:
             channels = (self._token_channels(tokens), self._token_channels(torch.zeros_like(tokens)))
             weights = self._text.views(self._text.buffer.to(self.device, non_blocking=True))
             contexts = [self._text_context(text, weights, index) for index in range(self.architecture.layers)]
+            del weights
+            empty_cache(self.device)  # of half a gigabyte that only the text needed
             rotary = rotary_table((frames, rows, columns), head_dim).to(self.device)
         return Conditioning(channels, contexts, rotary)
 
@@ -269,13 +270,11 @@ class FastDenoiser:
             ]
             return torch.cat([*parts, vectors("net.final_layer")], dim=1)
 
-    def _block_source(self, precision: Precision, offload: bool) -> BlockSource:
+    def _block_source(self, fp8: bool, residency: Residency) -> BlockSource:
         layers = self.architecture.layers
-        exempt = {*range(_FP8_EXEMPT), *range(layers - _FP8_EXEMPT, layers)} if precision == "fp8" else {}
-        blocks = (
-            self._block(index, fp8=precision == "fp8" and index not in exempt) for index in range(layers)
-        )
-        if offload:
+        inner = range(_FP8_EXEMPT, layers - _FP8_EXEMPT)
+        blocks = (self._block(index, fp8=fp8 and index in inner) for index in range(layers))
+        if residency is Residency.OFFLOAD:
             return _StreamedBlocks(BlockStream([Pack.of(_named(block)) for block in blocks], self.device))
         return _ResidentBlocks(list(blocks))
 
@@ -306,20 +305,20 @@ class _ResidentBlocks:
     def __init__(self, blocks: list[Block]) -> None:
         self._blocks = blocks
 
-    def open(self) -> None: ...
+    def present(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def take(self, index: int) -> Block:
         return self._blocks[index]
 
-    def give_back(self) -> None: ...
-
-    def close(self) -> None: ...
+    def give_back(self) -> None:
+        """They stay."""
 
 
 class _StreamedBlocks:
     def __init__(self, stream: BlockStream) -> None:
         self._stream = stream
-        self.open, self.give_back, self.close = stream.open, stream.give_back, stream.close
+        self.present, self.give_back = stream.present, stream.give_back
 
     def take(self, index: int) -> Block:
         return _from_named(self._stream.take(index))

@@ -1,57 +1,32 @@
 """The diffusion decoder's sampling loop: video tokens become continuous latents.
 
 The published recipe: an EDM Euler sampler over a Karras schedule (arXiv 2206.00364) of 15 steps,
-classifier-free guidance on the raw network output, and a window of 8 latent frames that a shorter
-world fills by reflection.
+classifier-free guidance on the raw network output, and 8 latent frames, to which a shorter world is
+padded by reflection.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
 from torch import Tensor
 
-from cosmos_triton.diffusion.windows import reflect_to_window
-from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.diffusion.padding import pad_by_reflection
+from cosmos_triton.diffusion.settings import DiffusionSettings
 from cosmos_triton.geometry import VideoGeometry
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(latents [16, T, H, W] scaled by c_in, timestep [1] = c_noise) -> predictions [2, 16, T, H, W]:
 the conditional and the unconditional row of the network's raw output."""
 
-PredictFromTokens = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The same with the window's tokens [T, h, w] as third argument."""
+Network = Callable[[Tensor], Predict]
+"""The tokens that the network sees [T, h, w] -> its evaluation for them. Called once a video."""
 
 LATENT_CHANNELS = 16
 
 # What the published pipeline draws from its generator before the noise: one uniform number, and
 # one Bernoulli number for each of its fourteen conditioning drop-outs.
 _DRAWS_BEFORE_NOISE = 14
-
-
-@dataclass(frozen=True)
-class DiffusionSettings:
-    """How latents are sampled; the defaults are the published ones."""
-
-    guidance: float = 1.8  # out = cond + guidance * (cond - uncond)
-    steps: int = 15
-    sigma_max: float = 80.0
-    sigma_min: float = 0.02
-    sigma_data: float = 0.5
-    window: int = 8  # latent frames the network always sees
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigurationError(f"diffusion steps must be at least 1, not {self.steps}")
-        if not 0 < self.sigma_min < self.sigma_max:
-            raise ConfigurationError(
-                f"sigma_min {self.sigma_min} and sigma_max {self.sigma_max} must be positive and ascending"
-            )
-        if self.sigma_data <= 0:
-            raise ConfigurationError(f"sigma_data must be positive, not {self.sigma_data}")
-        if self.window < 1:
-            raise ConfigurationError(f"the window must hold at least 1 latent frame, not {self.window}")
 
 
 def initial_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
@@ -86,15 +61,13 @@ def denoise(
 
     Args:
         predict: one evaluation of the network, both rows of guidance.
-        noise: [16, T, H, W] float32 unit noise, T = settings.window.
+        noise: [16, T, H, W] float32 unit noise; the loop runs on its device.
         settings: schedule and guidance.
         on_step: called with 1, 2, ... as steps finish; what it raises ends the loop.
 
     Returns:
         [16, T, H, W] float32, normalised: the sample divided by sigma_data.
     """
-    if noise.shape[1] != settings.window:
-        raise ValueError(f"noise has {noise.shape[1]} latent frames, the window {settings.window}")
     scheduler = _scheduler(settings)
     sample = noise * scheduler.init_noise_sigma
     for step, timestep in enumerate(scheduler.timesteps, start=1):
@@ -110,30 +83,31 @@ def denoise(
 
 
 def decode_tokens(
-    predict: PredictFromTokens,
+    network: Network,
     tokens: Tensor,
-    geometry: VideoGeometry,
     seed: int,
     settings: DiffusionSettings,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """The latents of one world that fits one window.
+    """The latents of one world. The loop runs where the tokens lie.
 
     Args:
-        predict: one evaluation of the network, both rows of guidance.
-        tokens: [T, h, w] int32, T <= settings.window.
-        geometry: the world's size.
+        network: what predicts, given the tokens that it sees.
+        tokens: [T, h, w] int32, T <= settings.latent_frames.
         seed: of the initial noise.
-        settings: schedule and guidance.
+        settings: schedule, guidance and frames.
         on_step: as in `denoise`.
 
     Returns:
-        [16, T, H/8, W/8] float32, normalised.
+        [16, T, H/8, W/8] float32, normalised, contiguous.
     """
-    window = reflect_to_window(tokens, settings.window)
-    noise = initial_noise(seed, (LATENT_CHANNELS, settings.window, *geometry.latent_plane))
-    latents = denoise(lambda sample, timestep: predict(sample, timestep, window), noise, settings, on_step)
-    return latents[:, : tokens.shape[0]]
+    world, rows, columns = tokens.shape
+    plane = VideoGeometry.from_token_shape((world, rows, columns)).latent_plane
+    seen = settings.seen_frames(world)
+    # Drawn for all frames, then cut: the noise of a frame does not depend on how many the network sees.
+    noise = initial_noise(seed, (LATENT_CHANNELS, settings.latent_frames, *plane))[:, :seen]
+    predict = network(pad_by_reflection(tokens, seen))
+    return denoise(predict, noise.to(tokens.device), settings, on_step)[:, :world].contiguous()
 
 
 def _scheduler(settings: DiffusionSettings) -> EDMEulerScheduler:

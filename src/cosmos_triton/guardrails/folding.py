@@ -16,6 +16,7 @@ import unicodedata
 
 from confusable_homoglyphs import confusables  # type: ignore[import-untyped]
 
+_BRAILLE = str.maketrans("⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵", string.ascii_lowercase)
 _MAX_STARS = 20  # masked words tried in one prompt
 _LEET = {"0": "o", "3": "e", "4": "a", "5": "s", "6": "g", "7": "t", "8": "b", "9": "g"}
 _LEET |= {"@": "a", "$": "s", "+": "t", "€": "e", "£": "l", "¢": "c", "¥": "y"}
@@ -52,7 +53,7 @@ def fold(text: str) -> str:
 
 def latin(text: str) -> str:
     """`fold`, with every letter that looks like a Latin one replaced by it."""
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", text).translate(_BRAILLE)
     # Before case folding: capital eta looks like H, small eta like n.
     return fold("".join(_lookalike(character) for character in text))
 

@@ -8,11 +8,9 @@ or an answer without a label refuses the request.
 
 import re
 import string
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +30,8 @@ from cosmos_triton.guardrails.published import (
     load,
     reading_from,
 )
+from cosmos_triton.residency.policy import Residency
+from cosmos_triton.residency.weights import Weights, weights_of
 
 FRAMES_AT_ONCE = 8
 HARMLESS_PROMPT = "A robot arm lifts a red cube from a table."
@@ -41,29 +41,15 @@ _MATCHED_WORD = re.compile(r"Match Word: (.+)$", re.DOTALL)
 _CATEGORIES = re.compile(r"Categories: \[(.*)\]")
 
 
-@dataclass(frozen=True)
-class Residence:
-    """Where a network lives: on its device for good, or only while it is used."""
+class Place(NamedTuple):
+    """Where a network runs, and where it is between requests."""
 
-    device: str
-    offload: bool
+    device: torch.device
+    residency: Residency
 
-    def settle(self, network: torch.nn.Module) -> None:
-        """Move a network that was just loaded to where it waits."""
-        network.eval().requires_grad_(False).to("cpu" if self.offload else self.device)
-
-    @contextmanager
-    def using(self, network: torch.nn.Module) -> Iterator[None]:
-        """Have a network on its device inside the block."""
-        try:
-            if self.offload:
-                network.to(self.device)
-            yield
-        finally:
-            if self.offload:
-                network.to("cpu")
-                if self.device.startswith("cuda"):
-                    torch.cuda.empty_cache()
+    def take(self, network: torch.nn.Module) -> Weights:
+        """The weights of a network that was just loaded."""
+        return weights_of(network.eval().requires_grad_(False), self.device, self.residency)
 
 
 @dataclass(frozen=True)
@@ -138,11 +124,11 @@ class TextGuardCheck:
     """A language model that calls a prompt safe, controversial or unsafe; the last is refused."""
 
     guard: Any
-    residence: Residence
+    weights: Weights
     name: str = "text_guard"
 
     @classmethod
-    def load(cls, published: Published, residence: Residence) -> "TextGuardCheck":
+    def load(cls, published: Published, place: Place) -> "TextGuardCheck":
         """Load the model and ask it about a harmless prompt.
 
         Raises:
@@ -156,8 +142,7 @@ class TextGuardCheck:
             guard.model.generation_config.do_sample = False  # the same prompt, the same verdict
             for unused in ("temperature", "top_p", "top_k"):
                 setattr(guard.model.generation_config, unused, None)
-            residence.settle(guard.model)
-            check = cls(guard, residence)
+            check = cls(guard, place.take(guard.model))
             check.find(HARMLESS_PROMPT)
             return check
 
@@ -165,7 +150,7 @@ class TextGuardCheck:
 
     def find(self, prompt: str) -> Finding | None:
         """The model's verdict. Raises if it gives none."""
-        with self.residence.using(self.guard.model), torch.inference_mode():
+        with self.weights.present(), torch.inference_mode():
             # `<|` opens the control tokens with which a prompt could end its own turn.
             safe, message = self.guard.extract_label_and_categories(prompt.replace("<|", "< |"))
         if safe:
@@ -181,11 +166,11 @@ class ContentFilterCheck:
 
     filter: Any
     classes: dict[int, str]
-    residence: Residence
+    weights: Weights
     name: str = "content_filter"
 
     @classmethod
-    def load(cls, published: Published, residence: Residence) -> "ContentFilterCheck":
+    def load(cls, published: Published, place: Place) -> "ContentFilterCheck":
         """Load both networks and classify a grey frame.
 
         Raises:
@@ -200,8 +185,7 @@ class ContentFilterCheck:
                 content_filter = module.VideoContentSafetyFilter(GUARDRAIL[0])
                 classes = dict(module.CLASS_IDX_TO_NAME)
             content_filter.encoder.model.text_model = None  # half of SigLIP, never asked
-            residence.settle(content_filter)
-            check = cls(content_filter, classes, residence)
+            check = cls(content_filter, classes, place.take(content_filter))
             check.find(np.full((1, 64, 64, 3), 128, np.uint8))
             return check
 
@@ -209,7 +193,7 @@ class ContentFilterCheck:
 
     def find(self, frames: NDArray[np.uint8]) -> Finding | None:
         """The first frame of [T, H, W, 3] that is not safe."""
-        with self.residence.using(self.filter), torch.inference_mode():
+        with self.weights.present(), torch.inference_mode():
             for start in range(0, len(frames), FRAMES_AT_ONCE):
                 worst = self._classify(frames[start : start + FRAMES_AT_ONCE])
                 for index, kind in enumerate(worst):
@@ -251,11 +235,11 @@ class RetinaFaces:
 
     filter: Any
     module: Any
-    residence: Residence
+    weights: Weights
     min_size: int = 20  # pixels; smaller faces cannot be recognised
 
     @classmethod
-    def load(cls, published: Published, residence: Residence) -> "RetinaFaces":
+    def load(cls, published: Published, place: Place) -> "RetinaFaces":
         """Load the network, every weight of it, and run it once.
 
         Raises:
@@ -268,8 +252,7 @@ class RetinaFaces:
             with reading_from(folder) as module:
                 face_filter = module.RetinaFaceFilter(GUARDRAIL[0], batch_size=FRAMES_AT_ONCE)
             _check_every_weight(face_filter.net, folder / name)
-            residence.settle(face_filter)
-            detector = cls(face_filter, module, residence)
+            detector = cls(face_filter, module, place.take(face_filter))
             detector.detect(np.full((1, 64, 64, 3), 128, np.uint8))
             return detector
 
@@ -279,7 +262,7 @@ class RetinaFaces:
         """Boxes of each frame of [T, H, W, 3]."""
         _, height, width, _ = frames.shape
         found: list[list[Box]] = []
-        with self.residence.using(self.filter), torch.inference_mode():
+        with self.weights.present(), torch.inference_mode():
             weight = next(self.filter.net.parameters())
             priors = (
                 self.module.PriorBox(self.filter.cfg, image_size=(height, width)).forward().to(weight.device)
@@ -310,21 +293,21 @@ class RetinaFaces:
 
 def prompt_checks(settings: GuardrailSettings, rules: Rules) -> tuple[BlocklistCheck, TextGuardCheck]:
     """The published checks of prompts; `settings.checkpoint_dir` is set."""
-    published, residence = _places(settings)
-    return BlocklistCheck.load(published, rules.allowed), TextGuardCheck.load(published, residence)
+    published, place = _places(settings)
+    return BlocklistCheck.load(published, rules.allowed), TextGuardCheck.load(published, place)
 
 
 def video_models(settings: GuardrailSettings) -> tuple[ContentFilterCheck, RetinaFaces]:
     """The published models of videos; `settings.checkpoint_dir` is set."""
-    published, residence = _places(settings)
-    return ContentFilterCheck.load(published, residence), RetinaFaces.load(published, residence)
+    published, place = _places(settings)
+    return ContentFilterCheck.load(published, place), RetinaFaces.load(published, place)
 
 
-def _places(settings: GuardrailSettings) -> tuple[Published, Residence]:
+def _places(settings: GuardrailSettings) -> tuple[Published, Place]:
     assert settings.checkpoint_dir is not None  # GuardrailSettings sees to it
     if not settings.checkpoint_dir.is_dir():
         raise CheckpointError(f"checkpoint folder {settings.checkpoint_dir} does not exist")
-    return Published(settings.checkpoint_dir), Residence(settings.device, settings.offload)
+    return Published(settings.checkpoint_dir), Place(torch.device(settings.device), settings.residency)
 
 
 def _siglip(published: Published, weights: Path) -> Path:

@@ -19,36 +19,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosmos_triton.errors import Blocked, ConfigurationError, InvalidInput
+from cosmos_triton.residency.policy import Residency
 
 logger = logging.getLogger(__name__)
 
 Posture = Literal["full", "built-in", "disabled"]
 Frames = NDArray[np.uint8]  # RGB [T, H, W, 3]
 
-PROMPT_STAGE = "prompt_guardrail"
-VIDEO_STAGE = "video_guardrail"
 MAX_PROMPT_BYTES = 16_384  # the text encoder reads 512 tokens, some 2,500 letters
 
 Observer = Callable[[str, str, str], None]
-"""Called once per check with (stage, check, verdict); verdict is passed, blocked, changed or failed."""
+"""Called once per check with (guardrail's name, check, verdict: passed, blocked, changed or failed)."""
 
 
 @dataclass(frozen=True)
 class GuardrailSettings:
-    """How the guardrails of one stage run.
+    """How one guardrail runs.
 
     Args:
         posture: `full` (the published models), `built-in` (word lists and OpenCV, no weights), or
             `disabled`.
         checkpoint_dir: folder of checkpoints; needed by `full`.
         device: torch device of the full posture's networks, e.g. `cuda:0`.
-        offload: keep those networks in host memory between requests.
+        residency: where those networks are between requests.
+        name: what refusals, log and counters call the guardrail.
     """
 
     posture: Posture
     checkpoint_dir: Path | None = None
     device: str = "cpu"
-    offload: bool = False
+    residency: Residency = Residency.RESIDENT
+    name: str = "guardrail"
 
     def __post_init__(self) -> None:
         if self.posture not in get_args(Posture):
@@ -147,12 +148,13 @@ def decode_prompt(raw: bytes) -> str:
 class PromptGuardrail:
     """Checks prompts, in the order of `checks`, until one refuses."""
 
+    name: str
     posture: Posture
     checks: Sequence[PromptCheck]
     observe: Observer | None = None
 
     def __post_init__(self) -> None:
-        _require_checks(PROMPT_STAGE, self.posture, self.checks)
+        _require_checks(self.name, self.posture, self.checks)
 
     def check(self, prompt: str) -> Verdict:
         """Let a prompt through.
@@ -163,12 +165,12 @@ class PromptGuardrail:
         started = time.perf_counter()
         told: dict[str, str] = {}
         for check in self.checks:
-            with _failing_closed(PROMPT_STAGE, check.name, self.observe):
+            with _failing_closed(self.name, check.name, self.observe, quotes=True):
                 finding = check.find(prompt)
             if finding is not None:
                 digest = hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest()[:12]
-                _refuse(PROMPT_STAGE, check.name, finding, f"prompt {digest}", self.observe)
-            _observe(self.observe, PROMPT_STAGE, check.name, "passed")
+                _refuse(self.name, check.name, finding, f"prompt {digest}", self.observe)
+            _observe(self.observe, self.name, check.name, "passed")
             told[check.name] = "passed"
         return Verdict(self.posture, told, time.perf_counter() - started)
 
@@ -177,6 +179,7 @@ class PromptGuardrail:
 class VideoGuardrail:
     """Checks videos, then blurs the faces in those that pass."""
 
+    name: str
     posture: Posture
     checks: Sequence[VideoCheck]
     faces: FaceBlur | None
@@ -184,7 +187,7 @@ class VideoGuardrail:
     absent: Mapping[str, str] = field(default_factory=dict)  # checks that this posture lacks, and why
 
     def __post_init__(self) -> None:
-        _require_checks(VIDEO_STAGE, self.posture, [self.faces] if self.faces else [])
+        _require_checks(self.name, self.posture, [self.faces] if self.faces else [])
 
     def apply(self, frames: Frames) -> tuple[Frames, Verdict]:
         """Let a video through, its faces blurred.
@@ -198,50 +201,54 @@ class VideoGuardrail:
         started = time.perf_counter()
         told = dict(self.absent)
         for check in self.checks:
-            with _failing_closed(VIDEO_STAGE, check.name, self.observe):
+            with _failing_closed(self.name, check.name, self.observe):
                 finding = check.find(frames)
             if finding is not None:
-                _refuse(VIDEO_STAGE, check.name, finding, "a video", self.observe)
-            _observe(self.observe, VIDEO_STAGE, check.name, "passed")
+                _refuse(self.name, check.name, finding, "a video", self.observe)
+            _observe(self.observe, self.name, check.name, "passed")
             told[check.name] = "passed"
         count = 0
         if self.faces is not None:
-            with _failing_closed(VIDEO_STAGE, self.faces.name, self.observe):
+            with _failing_closed(self.name, self.faces.name, self.observe):
                 frames, count = self.faces.blur(frames)
-            _observe(self.observe, VIDEO_STAGE, self.faces.name, "changed" if count else "passed")
+            _observe(self.observe, self.name, self.faces.name, "changed" if count else "passed")
             told[self.faces.name] = "blurred" if count else "passed"
         return frames, Verdict(self.posture, told, time.perf_counter() - started, count)
 
 
-def _require_checks(stage: str, posture: Posture, checks: Sequence[Any]) -> None:
+def _require_checks(name: str, posture: Posture, checks: Sequence[Any]) -> None:
     if posture == "disabled":
-        logger.warning("%s is DISABLED by its setting: nothing is checked", stage)
+        logger.warning("%s is DISABLED by its setting: nothing is checked", name)
     elif not checks:
-        raise ConfigurationError(f"{stage} in posture {posture!r} has no check loaded")
+        raise ConfigurationError(f"{name} in posture {posture!r} has no check loaded")
 
 
-def _refuse(stage: str, check: str, finding: Finding, what: str, observe: Observer | None) -> None:
-    logger.warning("%s: %s blocked %s (%s)", stage, check, what, finding.category)
-    _observe(observe, stage, check, "blocked")
-    raise Blocked(stage, finding.category, finding.reason)
+def _refuse(name: str, check: str, finding: Finding, what: str, observe: Observer | None) -> None:
+    logger.warning("%s: %s blocked %s (%s)", name, check, what, finding.category)
+    _observe(observe, name, check, "blocked")
+    raise Blocked(name, finding.category, finding.reason)
 
 
 @contextmanager
-def _failing_closed(stage: str, check: str, observe: Observer | None) -> Iterator[None]:
-    """Whatever a check raises refuses the request; the trace goes to the log, not to the client."""
+def _failing_closed(
+    name: str, check: str, observe: Observer | None, *, quotes: bool = False
+) -> Iterator[None]:
+    """Whatever a check raises refuses the request; the trace goes to the log, not to the client.
+
+    With `quotes`, where it failed and not what it said: that may quote the prompt.
+    """
     try:
         yield
     except Exception as error:
-        # Of a prompt's check, where it failed and not what it said: that may quote the prompt.
         told = [*traceback.format_tb(error.__traceback__), type(error).__name__]
-        trace = "".join(told) if stage == PROMPT_STAGE else "".join(traceback.format_exception(error))
-        logger.error("%s: %s failed, so the request is refused\n%s", stage, check, trace)
-        _observe(observe, stage, check, "failed")
+        trace = "".join(told) if quotes else "".join(traceback.format_exception(error))
+        logger.error("%s: %s failed, so the request is refused\n%s", name, check, trace)
+        _observe(observe, name, check, "failed")
         raise Blocked(
-            stage, "guardrail_failure", f"the check {check} failed and nothing passes unchecked"
+            name, "guardrail_failure", f"the check {check} failed and nothing passes unchecked"
         ) from error
 
 
-def _observe(observe: Observer | None, stage: str, check: str, verdict: str) -> None:
+def _observe(observe: Observer | None, name: str, check: str, verdict: str) -> None:
     if observe is not None:
-        observe(stage, check, verdict)
+        observe(name, check, verdict)

@@ -7,7 +7,7 @@ alternatives (`a|b*`), a named set (`@person`), or `~` for up to three filler wo
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from cosmos_triton.guardrails.folding import fold
 
 _WORD = re.compile(r"[^\W_]+")
 _KEY = 2  # patterns are indexed by this many first letters
+_ENDINGS = ("", "s", "es", "d", "ed", "er", "ers", "ing")  # of a prefix that is a word's stem
 
 Sets = Mapping[str, tuple[str, ...]]
 
@@ -77,6 +78,7 @@ class Rules:
     inside: tuple[tuple[str, str], ...]  # (category, text) for scripts without spaces
     allowed: PatternSet
     allowed_words: frozenset[str]
+    words: frozenset[str]  # of the harmful patterns that English letters spell
 
     @classmethod
     def load(cls, directory: Path) -> "Rules":
@@ -84,15 +86,11 @@ class Rules:
         harmful = tomllib.loads((directory / "harmful.toml").read_text("utf-8"))
         allowed = tomllib.loads((directory / "allowed.toml").read_text("utf-8"))
         sets = {name: tuple(text.split()) for name, text in harmful.pop("sets").items()}
+        patterns = [
+            (category, line) for category, entry in harmful.items() for line in _lines(entry["patterns"])
+        ]
         return cls(
-            harmful=PatternSet(
-                (
-                    (category, line)
-                    for category, entry in harmful.items()
-                    for line in _lines(entry["patterns"])
-                ),
-                sets,
-            ),
+            harmful=PatternSet(patterns, sets),
             inside=tuple(
                 (category, fold(text))
                 for category, entry in harmful.items()
@@ -100,11 +98,21 @@ class Rules:
             ),
             allowed=PatternSet((("allowed", line) for line in _lines(allowed["patterns"])), sets),
             allowed_words=frozenset(allowed["words"]),
+            words=frozenset(_english([line for _, line in patterns], sets)),
         )
 
 
 def _lines(text: str) -> list[str]:
     return [fold(line.strip()) for line in text.splitlines() if line.strip()]
+
+
+def _english(patterns: Iterable[str], sets: Sets) -> Iterator[str]:
+    """The words of patterns; of a prefix, the words it may begin."""
+    elements = {element for pattern in patterns for element in pattern.split()}
+    for word in {word for element in elements for word in _alternatives(element, sets)}:
+        stem = word.removesuffix("*")
+        if stem.isascii() and stem.isalpha():
+            yield from (stem + ending for ending in (_ENDINGS if stem != word else ("",)))
 
 
 def _alternatives(element: str, sets: Sets) -> list[str]:

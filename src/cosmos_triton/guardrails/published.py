@@ -1,11 +1,7 @@
 """Where the models of the full posture lie below a checkpoint folder, and how they are loaded.
 
-| below | repository on the hub |
-|---|---|
-| Cosmos-Guardrail1 or Cosmos-1.0-Guardrail | nvidia/…: word lists, content filter, face detector |
-| siglip-so400m-patch14-384 | google/…: the eyes of the content filter |
-| Qwen3Guard-Gen-0.6B | Qwen/…: the language model that judges prompts |
-
+Three repositories of the hub (named in `checkpoints/releases.py`): the word lists, content filter and face
+detector of either release; SigLIP, the eyes of the content filter; the language model that judges prompts.
 A repository is found as a folder of its name up to two folders deep, or in the hub's cache layout.
 """
 
@@ -16,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cosmos_triton.checkpoints import releases
 from cosmos_triton.errors import CheckpointError, ConfigurationError, CosmosError
 
-GUARDRAIL = ("nvidia/Cosmos-Guardrail1", "nvidia/Cosmos-1.0-Guardrail")
-SIGLIP = ("google/siglip-so400m-patch14-384",)
-TEXT_GUARD = ("Qwen/Qwen3Guard-Gen-0.6B",)
+GUARDRAIL = tuple(release.repository(release.guardrail) for release in releases.RELEASES.values())
+SIGLIP = (releases.VIDEO_GUARD,)
+TEXT_GUARD = (releases.TEXT_GUARD,)
 
 Loaded = TypeVar("Loaded")
 

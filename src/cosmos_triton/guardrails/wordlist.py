@@ -6,21 +6,24 @@ English are used. Its other Latin-script lists are not: they block `pipe` (Frenc
 `here` (Hungarian) and `mesa` (Portuguese) in English prompts.
 """
 
+import html
 from dataclasses import dataclass
 from pathlib import Path
 
 from badwords import Options, ProfanityFilter
 
 from cosmos_triton.errors import CheckpointError
-from cosmos_triton.guardrails.folding import views
+from cosmos_triton.guardrails.folding import latin, views
 from cosmos_triton.guardrails.interface import Finding
 from cosmos_triton.guardrails.patterns import Hit, Rules, words_of
+from cosmos_triton.guardrails.spelling import Vocabulary
 
 LANGUAGES = ("en", "el", "ja", "ko", "ru", "th", "uk")
 DATA = Path(__file__).parent / "data"
 
 _OPTIONS = Options(collapse_repeats=True)
-_MUST_BE_FOUND = ("a man kills a woman", "谋杀", "motherfucker")  # one of each: patterns, inside, library
+_MUST_BE_FOUND = ("a man kills a woman", "谋杀", "motherfucker", "amankillsawoman")  # one for each mechanism
+_DISGUISED = 0.5  # share of odd letters from which single words of a mended prompt are looked at
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class WordListCheck:
 
     rules: Rules
     library: ProfanityFilter
+    vocabulary: Vocabulary
     name: str = "word_list"
 
     @classmethod
@@ -41,10 +45,12 @@ class WordListCheck:
         library = ProfanityFilter()
         try:
             library.init(list(LANGUAGES))
-            loaded = cls(Rules.load(directory), library)
+            rules = Rules.load(directory)
+            loaded = cls(rules, library, Vocabulary.load(rules.words))
         except Exception as error:
             raise CheckpointError(
-                f"the prompt filter's lists cannot be read ({error}): reinstall cosmos-triton and badwords-py"
+                f"the prompt filter's lists cannot be read ({error}): reinstall cosmos-triton, "
+                "badwords-py and symspellpy"
             ) from error
         for prompt in _MUST_BE_FOUND:
             if loaded.search(prompt) is None:
@@ -64,9 +70,24 @@ class WordListCheck:
 
     def search(self, prompt: str) -> Hit | None:
         """The first harmful words of a prompt, as read; None if there are none."""
+        prompt = html.unescape(prompt)
         for view in views(prompt):
             words = self.rules.allowed.without(words_of(view))
             if hit := self.rules.harmful.find(words) or self._inside(view) or self._library(words):
+                return hit
+        return self._search_mended(prompt)
+
+    def _search_mended(self, prompt: str) -> Hit | None:
+        """The same in readings with other words than the prompt's.
+
+        The library's single words count where half of the prompt is odd: one odd word may be a name.
+        """
+        for reading in self.vocabulary.readings(words_of(latin(prompt)).split()):
+            words = self.rules.allowed.without(reading.text)
+            hit = self.rules.harmful.find(words)
+            if hit is None and reading.share >= _DISGUISED:
+                hit = self._library(words)
+            if hit:
                 return hit
         return None
 

@@ -37,7 +37,7 @@ class LatentStatistics(nn.Module):
         self.register_buffer("std", std.float().reshape(channels, -1, 1, 1), persistent=False)
 
     def normalise(self, raw: Tensor) -> Tensor:
-        """[B, C, t, h, w] raw -> [B, C, t, h, w] normalised, float32."""
+        """[B, C, t, h, w] raw -> [B, C, t, h, w] normalised, float32. Not served: for parity only."""
         frames = self._frames(raw)
         return (raw.float() - self.mean[:, :frames]) / self.std[:, :frames]
 
@@ -54,7 +54,7 @@ class LatentStatistics(nn.Module):
 
 
 class ContinuousEncoder(nn.Module):
-    """Video [B, 3, 8k+1, H, W] in [-1, 1] -> raw latents [B, 16, k+1, H/8, W/8]."""
+    """Video [B, 3, 8k+1, H, W] in [-1, 1] -> raw latents [B, 16, k+1, H/8, W/8]. Not served: for parity only."""
 
     def __init__(self, architecture: TokenizerArchitecture) -> None:
         super().__init__()

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cosmos_triton.residency.weights import (
-    OffloadedWeights,
-    Residency,
-    ResidentWeights,
-    StreamedWeights,
-    Weights,
-    release_memory,
-    turn,
-)
+from cosmos_triton.residency.device import empty_cache
+from cosmos_triton.residency.policy import Residency
+from cosmos_triton.residency.weights import weights_of
 
 COMPILE_CACHE_VARIABLE = "COSMOS_COMPILE_CACHE"
 
@@ -50,8 +43,7 @@ class PyTorchRuntime:
         self._module = module
         self._inputs = inputs
         self._output = output
-        self._offloaded = residency is Residency.OFFLOAD
-        self._weights = _weights(module, self._device, residency, blocks)
+        self._weights = weights_of(module, self._device, residency, blocks)
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Arrays by input name -> arrays by output name."""
@@ -59,13 +51,13 @@ class PyTorchRuntime:
 
     def run(self, inputs: Mapping[str, NDArray[Any] | Tensor]) -> dict[str, Tensor]:
         """Arrays or tensors, on any device, by input name -> tensors on the runtime's device, complete."""
-        with turn(self._device) if self._offloaded else nullcontext(), self._weights.present():
+        with self._weights.present():
             with torch.inference_mode():
                 arguments = [as_tensor(inputs[name], self._device) for name in self._inputs]
                 result: Tensor = self._module(*arguments)
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)  # the reader may be another process
-        release_memory(self._device)
+        empty_cache(self._device)
         return {self._output: result}
 
 
@@ -85,13 +77,3 @@ def use_compile_cache() -> Path:
     folder = os.environ.get(COMPILE_CACHE_VARIABLE) or Path.home() / ".cache" / "cosmos-triton" / "compile"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     return Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
-
-
-def _weights(
-    module: nn.Module, device: torch.device, residency: Residency, blocks: Sequence[nn.Module]
-) -> Weights:
-    if residency is Residency.RESIDENT:
-        return ResidentWeights(module, device)
-    if blocks:
-        return StreamedWeights(module, blocks, device)
-    return OffloadedWeights(module, device)

@@ -82,7 +82,10 @@ class GuardrailParameters(StageParameters):
         "what is enforced: see [guardrails.md](guardrails.md)",
         choices=("full", "built-in", "disabled"),
     )
-    offload: bool = _parameter(False, "keep guardrail models in host memory between requests")
+    residency: str = _residency()
+    offload: bool = _parameter(
+        False, "`true`: the former way to say residency=offload; goes with the next release"
+    )
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,29 @@ class DiffusionDecoderParameters(StageParameters):
         "`diffusion_denoiser` calls the model of that name for each step; `in-process` holds its network",
         choices=("diffusion_denoiser", "in-process"),
     )
-    setting: str = _parameter(
+    preset: str = _parameter(
         "exact",
-        "`fast`: five latent frames instead of the padded eight, large linear layers in float8",
-        choices=("exact", "fast"),
+        "`exact`: the published computation; `reduced`: the world's own frames, in float8",
+        choices=("exact", "reduced"),
+        where=("denoiser", "in-process"),
+    )
+    frames: str = _parameter(
+        "",
+        "latent frames the network sees: `padded` to the eight it was trained on, or the world's `own` five; "
+        "empty: as the preset",
+        choices=("", "padded", "own"),
+        where=("denoiser", "in-process"),
+    )
+    precision: str = _parameter(
+        "",
+        "of the large matrix products: `bf16` or `fp8`; empty: as the preset",
+        choices=("", "bf16", "fp8"),
+        where=("denoiser", "in-process"),
+    )
+    setting: str = _parameter(
+        "",
+        "the preset's former name: `fast` is `reduced`; goes with the next release",
+        choices=("", "exact", "fast"),
         where=("denoiser", "in-process"),
     )
     residency: str = _residency(where=("denoiser", "in-process"))

@@ -4,6 +4,7 @@ Parameter `denoiser`: `diffusion_denoiser` calls the model of that name for ever
 engine, or ONNX Runtime); `in-process` holds the network itself, on the GPU that the loop runs on.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -13,20 +14,27 @@ from numpy.typing import NDArray
 
 from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens
-from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.diffusion.sampler import Predict, decode_tokens
+from cosmos_triton.diffusion.settings import DiffusionSettings
 from cosmos_triton.serving.checks import check_finite, check_range, check_shape
 from cosmos_triton.serving.parameters import DiffusionDecoderParameters
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import StageResult
 from cosmos_triton.serving.values import integer
 
+_log = logging.getLogger(__name__)
 
-class Sampler(Protocol):
-    """Where the forward passes run."""
 
-    settings: DiffusionSettings
-    precision: str
+class Decoder(Protocol):
+    """Where the network runs."""
+
+    @property
+    def settings(self) -> DiffusionSettings:
+        """What it computes."""
+
+    @property
+    def precision(self) -> str | None:
+        """Of its large matrix products: bf16, fp8 or fp32; None where another process decides that."""
 
     def __call__(self, tokens: torch.Tensor, text: Any, seed: int) -> Any:
         """[5, h, w] int32 on the host, [512, C] → normalised latents [16, 5, H/8, W/8]."""
@@ -40,9 +48,8 @@ class DiffusionDecoderStage:
         self._geometry = catalog.geometry(folder)
         self._vocabulary = folder.diffusion_decoder().architecture.vocabulary
         self._default_text = folder.default_text().float().numpy()  # [512, C]
-        self._sampler: Sampler = (
-            _in_process(settings, folder) if settings.parameters.denoiser == "in-process" else _Called()
-        )
+        self._denoiser = settings.parameters.denoiser
+        self._decode: Decoder = _in_process(settings, folder) if self._denoiser == "in-process" else _Called()
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> StageResult:
         """`tokens` INT32 [5,h,w] (+ text, seed) → `latents` FP32 [16,5,H/8,W/8], normalised."""
@@ -53,22 +60,24 @@ class DiffusionDecoderStage:
         check_finite("text_embeddings", text)
         seed = integer(inputs, "seed") or 0
         tokens = torch.as_tensor(inputs["tokens"]).cpu()
-        latents = self._sampler(tokens, text, seed)
-        chosen = self._sampler.settings
-        section = {
+        latents = self._decode(tokens, text, seed)
+        chosen = self._decode.settings
+        section: dict[str, Any] = {
+            "denoiser": self._denoiser,
             "steps": chosen.steps,
             "guidance": chosen.guidance,
-            "window": chosen.window,
-            "precision": self._sampler.precision,
+            "latent_frames": chosen.seen_frames(len(tokens)),
         }
+        if self._decode.precision is not None:
+            section["precision"] = self._decode.precision
         return StageResult({"latents": latents}, {"diffusion": section})
 
 
 class _Called:
-    """Every forward pass runs in the model `diffusion_denoiser`."""
+    """Every evaluation runs in the model `diffusion_denoiser`."""
 
-    settings = DiffusionSettings()
-    precision = "exact"
+    settings = DiffusionSettings.preset("exact")
+    precision = None
 
     def __init__(self) -> None:
         from cosmos_triton.serving.bls import call  # exists inside Triton only
@@ -76,25 +85,30 @@ class _Called:
         self._call = call
 
     def __call__(self, tokens: torch.Tensor, text: NDArray[Any], seed: int) -> NDArray[np.float32]:
-        def step(latents: torch.Tensor, timestep: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
-            predictions = self._call(
-                "diffusion_denoiser",
-                {
-                    "latents": latents.numpy(),
-                    "timestep": timestep.numpy(),
-                    "tokens": window.numpy(),
-                    "text_embeddings": text,
-                },
-                "predictions",
+        def network(seen: torch.Tensor) -> Predict:
+            constant = {"tokens": seen.numpy(), "text_embeddings": text}
+            return lambda latents, timestep: torch.from_numpy(
+                self._call(
+                    "diffusion_denoiser",
+                    {"latents": latents.numpy(), "timestep": timestep.numpy(), **constant},
+                    "predictions",
+                )
             )
-            return torch.from_numpy(predictions)
 
-        geometry = VideoGeometry.from_token_shape((tokens.shape[0], tokens.shape[1], tokens.shape[2]))
-        latents = decode_tokens(step, tokens, geometry, seed, self.settings)
-        return latents.numpy().astype(np.float32, copy=False)
+        return decode_tokens(network, tokens, seed, self.settings).numpy()
 
 
-def _in_process(settings: StageSettings[DiffusionDecoderParameters], folder: CheckpointFolder) -> Sampler:
-    from cosmos_triton.serving.stages.diffusion_torch import InProcessSampler  # profile cpu does not need it
+def diffusion_settings(parameters: DiffusionDecoderParameters) -> DiffusionSettings:
+    """The preset, changed by `frames` and `precision` where they are not empty."""
+    preset = parameters.preset
+    if parameters.setting:
+        preset = {"fast": "reduced"}.get(parameters.setting, parameters.setting)
+        _log.warning("the parameter `setting` is now `preset`: %s is %s", parameters.setting, preset)
+    changes = {"frames": parameters.frames, "precision": parameters.precision}
+    return DiffusionSettings.preset(preset, **{key: value for key, value in changes.items() if value})
 
-    return InProcessSampler(settings, folder)
+
+def _in_process(settings: StageSettings[DiffusionDecoderParameters], folder: CheckpointFolder) -> Decoder:
+    from cosmos_triton.serving.stages.diffusion_torch import InProcessDecoder  # profile cpu does not need it
+
+    return InProcessDecoder(settings, folder)

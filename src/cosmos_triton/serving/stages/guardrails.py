@@ -1,5 +1,6 @@
 """prompt_guardrail and video_guardrail."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,12 +14,16 @@ from cosmos_triton.guardrails import (
     load_prompt_guardrail,
     load_video_guardrail,
 )
+from cosmos_triton.residency.policy import Residency
 from cosmos_triton.serving.checks import check_picture_size
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.parameters import GuardrailParameters
+from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings
 from cosmos_triton.serving.stages import StageResult
 from cosmos_triton.serving.values import from_bytes, to_bytes
+
+_log = logging.getLogger(__name__)
 
 
 class PromptGuardrailStage:
@@ -70,5 +75,14 @@ def _guardrail_settings(settings: StageSettings[GuardrailParameters]) -> Guardra
         posture=cast(Posture, settings.parameters.posture),  # checked on construction
         checkpoint_dir=settings.checkpoint_dir,
         device=settings.device,
-        offload=settings.parameters.offload,
+        residency=_residency(settings),
+        name=settings.model,
     )
+
+
+def _residency(settings: StageSettings[GuardrailParameters]) -> Residency:
+    """Parameter `residency`, as of every stage; `offload` is the former way to say it."""
+    if settings.parameters.residency or not settings.parameters.offload:
+        return residency(settings)
+    _log.warning("%s: instead of the parameter offload=true, say residency=offload", settings.model)
+    return Residency.OFFLOAD

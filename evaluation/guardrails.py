@@ -1,13 +1,16 @@
-"""Precision and recall of a prompt posture on the labelled prompts, and a before/after sheet of faces.
+"""Precision and recall of a prompt posture on labelled prompts, recall by disguise, and a sheet of faces.
 
-    python tests/guardrails/measure.py prompts [--posture built-in | full --checkpoint-dir DIR]
-    python tests/guardrails/measure.py faces docs/images/faces.png
+    python -m evaluation.guardrails prompts [--posture built-in | full --checkpoint-dir DIR]
+    python -m evaluation.guardrails disguises
+    python -m evaluation.guardrails faces docs/images/faces.png
 
-The last line on stdout of `prompts` is one JSON document.
+The last line on stdout of `prompts` and `disguises` is one JSON document.
 """
 
 import argparse
 import json
+import logging
+import re
 import time
 from collections import Counter
 from importlib.resources import as_file, files
@@ -17,10 +20,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cosmos_triton.errors import Blocked
-from cosmos_triton.guardrails import GuardrailSettings, load_prompt_guardrail, load_video_guardrail
+from cosmos_triton.guardrails import (
+    GuardrailSettings,
+    PromptGuardrail,
+    load_prompt_guardrail,
+    load_video_guardrail,
+)
+from evaluation.disguises import DISGUISES
 
-PROMPTS = Path(__file__).parents[1] / "data" / "guardrails"
+PROMPTS = Path(__file__).parents[1] / "tests" / "data" / "guardrails"
 PICTURES = ("astronaut.png", "camera.png", "coffee.png", "chelsea.png", "rocket.jpg", "gravel.png")
+ENGLISH = re.compile(r"[A-Za-z ,.'-]+")
 SIDE, GAP = 200, 8
 
 
@@ -32,11 +42,7 @@ def prompts(settings: GuardrailSettings) -> None:
         kinds: Counter[tuple[str, str, bool]] = Counter()
         started = time.perf_counter()
         for entry in map(json.loads, path.read_text("utf-8").splitlines()):
-            try:
-                guardrail.check(entry["prompt"])
-                refused = False
-            except Blocked:
-                refused = True
+            refused = _refuses(guardrail, entry["prompt"])
             right = refused == (entry["label"] == "harmful")
             counts[entry["label"], refused] += 1
             kinds[entry["label"], entry["kind"], right] += 1
@@ -54,6 +60,38 @@ def prompts(settings: GuardrailSettings) -> None:
             right, wrong = kinds[label, kind, True], kinds[label, kind, False]
             print(f"{path.stem:18} {label:9} {kind:32} {right}/{right + wrong}")
     print(json.dumps({"posture": settings.posture, **measured}))
+
+
+def disguises(settings: GuardrailSettings) -> None:
+    """Of prompts in English letters, judged right as they stand: how many are refused in each disguise."""
+    guardrail = load_prompt_guardrail(settings)
+    kept: dict[str, list[str]] = {"harmful": [], "harmless": []}
+    for entry in (
+        json.loads(line) for path in PROMPTS.glob("*.jsonl") for line in path.open(encoding="utf-8")
+    ):
+        prompt, harmful = entry["prompt"], entry["label"] == "harmful"
+        if ENGLISH.fullmatch(prompt) and _refuses(guardrail, prompt) == harmful:
+            kept[entry["label"]].append(prompt)
+    refused = {
+        name: {
+            label: sum(_refuses(guardrail, disguise(prompt)) for prompt in prompts)
+            for label, prompts in kept.items()
+        }
+        for name, disguise in DISGUISES.items()
+    }
+    for name, counts in refused.items():
+        print(f"{name:40} harmful {counts['harmful']:4} harmless {counts['harmless']:4}")
+    print(
+        json.dumps({"prompts": {label: len(prompts) for label, prompts in kept.items()}, "refused": refused})
+    )
+
+
+def _refuses(guardrail: PromptGuardrail, prompt: str) -> bool:
+    try:
+        guardrail.check(prompt)
+    except Blocked:
+        return True
+    return False
 
 
 def faces(settings: GuardrailSettings, target: Path) -> None:
@@ -78,14 +116,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("prompts", "faces"))
+    parser.add_argument("what", choices=("prompts", "disguises", "faces"))
     parser.add_argument("target", nargs="?", type=Path, default=Path("faces.png"))
     parser.add_argument("--posture", default="built-in", choices=("built-in", "full"))
     parser.add_argument("--checkpoint-dir", type=Path)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     settings = GuardrailSettings(options.posture, options.checkpoint_dir, options.device)
-    prompts(settings) if options.what == "prompts" else faces(settings, options.target)
+    logging.disable(logging.WARNING)  # a line for each refusal
+    if options.what == "faces":
+        faces(settings, options.target)
+    else:
+        {"prompts": prompts, "disguises": disguises}[options.what](settings)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
-"""Fixed windows over a world's frames: the diffusion network always sees the same number.
+"""What the published pipeline does with worlds longer than its network sees: for parity only.
 
-A world of 5 latent frames fills its one window of 8 by reflection: 0 1 2 3 4 3 2 1. The three
-extra frames matter, because the others attend to them. Longer worlds take several windows, whose
-pixels are blended; no published model makes one.
+Such a world takes several windows, whose pixels are blended. No published model makes one.
 """
 
 from collections.abc import Sequence
@@ -10,24 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-
-def reflect_to_window(tokens: Tensor, window: int) -> Tensor:
-    """One window of tokens, reflected at its end where the world is shorter.
-
-    Args:
-        tokens: [T, h, w] with window / 2 < T <= window.
-        window: latent frames the network sees.
-
-    Returns:
-        [window, h, w].
-
-    Raises:
-        ValueError: T frames cannot fill the window by one reflection.
-    """
-    frames = tokens.shape[0]
-    if frames > window:
-        raise ValueError(f"{frames} latent frames exceed one window of {window}")
-    return tokens[_reflect(range(frames), window)]
+from cosmos_triton.diffusion.padding import reflected
 
 
 def window_frames(frames: int, window: int, overlap: int) -> list[list[int]]:
@@ -46,7 +27,7 @@ def window_frames(frames: int, window: int, overlap: int) -> list[list[int]]:
     """
     if not 0 <= overlap < window:
         raise ValueError(f"an overlap of {overlap} does not fit windows of {window}")
-    return [_reflect(range(start, frames), window) for start in range(0, frames - overlap, window - overlap)]
+    return [reflected(range(start, frames), window) for start in range(0, frames - overlap, window - overlap)]
 
 
 def blend_windows(videos: Sequence[Tensor], overlap: int) -> Tensor:
@@ -73,12 +54,3 @@ def blend_windows(videos: Sequence[Tensor], overlap: int) -> Tensor:
         faded = (1 - weights) * blended[:, :, kept:] + weights * video[:, :, :overlap]
         blended = torch.cat([blended[:, :, :kept], faded, video[:, :, overlap:].float()], dim=2)
     return blended
-
-
-def _reflect(source: range, window: int) -> list[int]:
-    missing = window - len(source)
-    if missing <= 0:
-        return list(source[:window])
-    if missing >= len(source):
-        raise ValueError(f"{len(source)} latent frames cannot fill a window of {window} by reflection")
-    return [*source, *reversed(source[-1 - missing : -1])]

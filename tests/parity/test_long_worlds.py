@@ -1,18 +1,7 @@
 import pytest
 import torch
 
-from cosmos_triton.diffusion.windows import blend_windows, reflect_to_window, window_frames
-
-
-def test_five_latent_frames_fill_a_window_by_reflection() -> None:
-    tokens = torch.arange(5).reshape(5, 1, 1)
-    assert reflect_to_window(tokens, 8).flatten().tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
-
-
-@pytest.mark.parametrize("frames", [1, 4, 9])
-def test_worlds_that_do_not_fit_one_window_are_refused(frames: int) -> None:
-    with pytest.raises(ValueError, match=f"^{frames} latent frames"):
-        reflect_to_window(torch.zeros(frames, 2, 2), 8)
+from support.long_worlds import blend_windows, window_frames
 
 
 def test_long_worlds_take_several_windows() -> None:

@@ -1,0 +1,1 @@
+"""Quality of what the server lets through and makes, measured: programs for operators, run by hand."""
