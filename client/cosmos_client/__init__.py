@@ -11,13 +11,18 @@ from cosmos_client._errors import (
     BlockedByGuardrail,
     CosmosClientError,
     DeadlineExceeded,
+    NotAdmitted,
+    NotReached,
+    OutputError,
     ProtocolError,
     RequestCancelled,
     RequestRefused,
     ServerFault,
+    ServerStopping,
     ServerUnavailable,
     UsageError,
 )
+from cosmos_client._options import Options
 from cosmos_client._status import ModelStatus, ServerStatus
 from cosmos_client._world import World
 
@@ -27,11 +32,16 @@ __all__ = [
     "CosmosClientError",
     "DeadlineExceeded",
     "ModelStatus",
+    "NotAdmitted",
+    "NotReached",
+    "Options",
+    "OutputError",
     "ProtocolError",
     "RequestCancelled",
     "RequestRefused",
     "ServerFault",
     "ServerStatus",
+    "ServerStopping",
     "ServerUnavailable",
     "UsageError",
     "World",

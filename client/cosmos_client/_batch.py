@@ -1,146 +1,55 @@
-"""Many clips from one JSON Lines file: reading it, naming the videos, sending, keeping the record."""
+"""Many clips: sent some at a time, each result told and recorded as it comes."""
 
-import json
-import os
+import errno
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from cosmos_client._errors import CosmosClientError, RequestCancelled, UsageError
-from cosmos_client._files import atomic_file
+from cosmos_client._clips import BadLine, Clip
+from cosmos_client._errors import (
+    CosmosClientError,
+    NotReached,
+    OutputError,
+    RequestCancelled,
+    ServerStopping,
+)
+from cosmos_client._results import CANCELLED, FAILED, OK, ClipResult, Record, not_sent, result_of
+from cosmos_client._retry import RECONNECT_S, ask_again
 from cosmos_client._world import World
 
-OPTIONS = ("prompt", "seed", "temperature", "top_p", "num_input_frames")
-"""What a line may say besides `visual_input`: the arguments of `CosmosClient.generate`."""
+# What can be wrong with one name; everything else that stops a file stops those after it too.
+_OF_ONE_NAME = {errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTEMPTY}
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One line of the file that can be sent."""
+class BatchStopped(Exception):
+    """A batch has ended early, because the clips that were left would have met the same failure.
 
-    line: int  # counted from 1
-    visual_input: str  # as the line says it
-    path: Path
-    options: dict[str, Any]
-    unknown: tuple[str, ...] = ()  # fields of the line that mean nothing here
-
-
-@dataclass(frozen=True)
-class BadLine:
-    """One line of the file that cannot be sent, and why."""
-
-    line: int
-    error: str
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """What became of one line; `results.jsonl` holds these fields."""
-
-    line: int
-    visual_input: str | None
-    prompt: str | None
-    status: str  # "ok", "failed" or "cancelled"
-    output: str | None = None
-    error: str | None = None
-    seconds: float | None = None
-    seed: int | None = None  # the one in force; the one asked for where there is no report
-    request_id: str | None = None
-    report: dict[str, Any] | None = field(default=None, repr=False)
-
-
-def read_lines(path: Path, defaults: dict[str, Any]) -> list[Clip | BadLine]:
-    """Reads the clips of a JSON Lines file: `{"visual_input": "a.mp4", "prompt": "...", "seed": 1}`.
-
-    Args:
-        path: the file. A `visual_input` that is not found from the working directory is looked for
-            beside it. Blank lines count as lines but are no clips.
-        defaults: options for lines that do not set them.
-
-    Raises:
-        UsageError: the file cannot be read or has no lines. A line that cannot be used is no error.
+    Attributes:
+        reason: the failure.
+        results: what became of each line, in the list's order.
     """
-    try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not numbered:
-        raise UsageError(f"{path} has no lines")
-    return [_read_line(number, line, path.parent, defaults) for number, line in numbered]
 
-
-def _read_line(number: int, line: bytes, folder: Path, defaults: dict[str, Any]) -> Clip | BadLine:
-    try:
-        return parse_line(number, line, folder, defaults)
-    except UsageError as error:
-        return BadLine(number, str(error))
-
-
-def parse_line(number: int, line: bytes, folder: Path, defaults: dict[str, Any]) -> Clip:
-    """One line as a clip; raises `UsageError`."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the line is not JSON: {error}") from None
-    if not isinstance(entry, dict):
-        raise UsageError(f"the line is not a JSON object but {type(entry).__name__}")
-    visual_input = entry.get("visual_input")
-    if not isinstance(visual_input, str) or not visual_input:
-        raise UsageError(f"visual_input must be the path of a file, not {visual_input!r}")
-    given = {name: entry[name] for name in OPTIONS if entry.get(name) is not None}
-    unknown = tuple(sorted(set(entry) - {"visual_input", *OPTIONS}))
-    return Clip(number, visual_input, _find(visual_input, folder), defaults | given, unknown)
-
-
-def _find(visual_input: str, folder: Path) -> Path:
-    path = Path(visual_input)
-    try:
-        return path if path.exists() else folder / path
-    except (OSError, ValueError):  # a name no file can have: sending it says so
-        return path
-
-
-def name_outputs(clips: Sequence[Clip], folder: Path) -> dict[int, Path]:
-    """The video's path for each clip by line: the clip's stem, numbered where two would be equal.
-
-    Names depend on the file alone, not on which clips succeed. No video takes the place of a clip,
-    whatever `folder` is.
-    """
-    taken = {_fold(clip.path) for clip in clips}
-    names: dict[int, Path] = {}
-    for clip in clips:
-        stem = Path(clip.visual_input).stem
-        candidate, copy = folder / f"{stem}.mp4", 2
-        while _fold(candidate) in taken:
-            candidate, copy = folder / f"{stem}-{copy}.mp4", copy + 1
-        taken.add(_fold(candidate))
-        names[clip.line] = candidate
-    return names
-
-
-def _fold(path: Path) -> str:
-    """Equal for two spellings of one file, also where the file system ignores case."""
-    try:
-        return os.path.realpath(path).casefold()
-    except ValueError:  # a NUL in the name: sending it says so
-        return str(path).casefold()
+    def __init__(self, reason: CosmosClientError, results: list[ClipResult]) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.results = results
 
 
 def run_batch(
     lines: Sequence[Clip | BadLine],
     generate: Callable[[Clip, str], World],
     *,
-    outputs: dict[int, Path],
+    outputs: Mapping[int, Path],
     results: Path,
     concurrency: int,
     on_result: Callable[[ClipResult], None],
+    on_wait: Callable[[str], None],
     stop: Callable[[], None],
+    kept: Mapping[int, ClipResult] | None = None,
 ) -> list[ClipResult]:
     """Sends every clip, `concurrency` at a time, and returns what became of each line, in order.
 
@@ -149,104 +58,129 @@ def run_batch(
         outputs: where the video of each line goes.
         results: this file is written anew, whole, after every clip.
         on_result: called in this thread as each line is done.
+        on_wait: told why a clip has to wait, from any thread.
         stop: makes the calls of `generate` that are under way return soon.
+        kept: results of an earlier run; their lines are not sent.
 
-    An interruption (Ctrl-C) calls `stop`, puts the rest into `results` as cancelled, and goes on as
-    it is.
+    Raises:
+        BatchStopped: no clip after this one could have been made or kept: no server answers, or
+            nothing can be written. What the server still finishes is waited for and kept, unless
+            there is no room for it.
+        OutputError: `results` cannot be written.
+
+    An interruption (Ctrl-C) calls `stop`, tells and records what was finished, puts the rest into
+    `results` as cancelled, and goes on as it is.
     """
-    record = _Record(results, lines)
-    stopping = threading.Event()
-
-    def send(line: Clip | BadLine) -> ClipResult:
-        if isinstance(line, BadLine):
-            return ClipResult(line.line, None, None, "failed", error=line.error)
-        return _not_sent(line) if stopping.is_set() else _send(line, generate, outputs[line.line])
-
+    kept = kept or {}
+    run = _Run(generate, outputs, Record(results, lines, kept), on_result, on_wait, stop, told=set(kept))
     futures: dict[int, Future[ClipResult]] = {}
     with ThreadPoolExecutor(concurrency, thread_name_prefix="clip") as pool:
         try:
             for line in lines:
-                futures[line.line] = pool.submit(send, line)
+                if line.line not in kept:
+                    futures[line.line] = pool.submit(run.send, line)
             for future in as_completed(futures.values()):
-                record.add(future.result())
-                on_result(future.result())
+                run.take(future.result())
+                if run.reason is not None:
+                    break
+            run.settle(pool, futures)
         except BaseException:
-            stopping.set()
             stop()
-            pool.shutdown(cancel_futures=True)
-            record.finish(futures)
+            run.settle(pool, futures)
             raise
-    return record.finish(futures)
+    if run.reason is not None:
+        raise BatchStopped(run.reason, run.record.results()) from run.reason
+    return run.record.results()
 
 
-def _send(clip: Clip, generate: Callable[[Clip, str], World], output: Path) -> ClipResult:
-    """Makes one clip's world and saves its video; every failure is a result."""
-    request_id = uuid.uuid4().hex
-    begin = time.monotonic()
-    result = ClipResult(
-        clip.line,
-        clip.visual_input,
-        clip.options.get("prompt"),
-        "ok",
-        seed=clip.options.get("seed"),
-        request_id=request_id,
-    )
-    try:
-        world = generate(clip, request_id)
-        world.save(output)
-    except (CosmosClientError, OSError) as error:
-        status = "cancelled" if isinstance(error, RequestCancelled) else "failed"
-        return replace(result, status=status, error=str(error), seconds=_since(begin))
-    return replace(
-        result,
-        output=str(output),
-        seconds=_since(begin),
-        seed=world.report.get("seed", result.seed),
-        report=world.report,
-    )
+class _Run:
+    """A batch under way: `send` runs in the pool's threads, the rest in the caller's."""
+
+    def __init__(
+        self,
+        generate: Callable[[Clip, str], World],
+        outputs: Mapping[int, Path],
+        record: Record,
+        on_result: Callable[[ClipResult], None],
+        on_wait: Callable[[str], None],
+        stop: Callable[[], None],
+        told: set[int],
+    ) -> None:
+        self.record = record
+        self.reason: CosmosClientError | None = None  # why the batch is given up
+        self._generate = generate
+        self._outputs = outputs
+        self._on_result = on_result
+        self._on_wait = on_wait
+        self._stop = stop
+        self._told = told
+        self._stopping = threading.Event()
+
+    def send(self, line: Clip | BadLine) -> ClipResult:
+        """Makes one clip's world and saves its video; every failure is a result."""
+        if isinstance(line, BadLine):
+            return result_of(line, FAILED)
+        if self._stopping.is_set():
+            return not_sent(line)
+        begin = time.monotonic()
+        result = replace(result_of(line, OK), request_id=uuid.uuid4().hex)
+        try:
+            world = self._ask(line, str(result.request_id))
+            world.save(output := self._outputs[line.line])
+        except CosmosClientError as error:
+            self._give_up_on(error)
+            status = CANCELLED if isinstance(error, RequestCancelled) else FAILED
+            return replace(result, status=status, error=str(error), seconds=_since(begin))
+        return replace(
+            result,
+            output=str(output),
+            seconds=_since(begin),
+            seed=world.report.get("seed", result.seed),
+            report=world.report,
+        )
+
+    def _ask(self, clip: Clip, request_id: str) -> World:
+        return ask_again(
+            lambda: self._generate(clip, request_id),
+            reconnect_s=RECONNECT_S,
+            on_wait=lambda why: self._on_wait(f"{clip.visual_input}: {why}"),
+            wait=self._stopping.wait,
+        )
+
+    def _give_up_on(self, error: CosmosClientError) -> None:
+        """Ends the batch if the clips that are left would fail in the same way."""
+        no_room = isinstance(error, OutputError) and error.errno not in _OF_ONE_NAME
+        if not no_room and not isinstance(error, NotReached | ServerStopping):
+            return
+        self.reason = self.reason or error
+        self._stopping.set()
+        if no_room:  # while a server that stops may still finish what it has begun
+            self._stop()
+
+    def take(self, result: ClipResult) -> None:
+        """Records a result and tells it."""
+        try:
+            self.record.add(result)
+        finally:
+            self._tell(result)
+
+    def settle(self, pool: ThreadPoolExecutor, futures: Mapping[int, "Future[ClipResult]"]) -> None:
+        """Waits for what is under way, then records and tells it, and records the rest as cancelled."""
+        self._stopping.set()
+        pool.shutdown(cancel_futures=True)
+        try:
+            self.record.settle(futures)
+        finally:
+            for result in self.record.results():
+                self._tell(result)
+
+    def _tell(self, result: ClipResult) -> None:
+        # Once the batch is given up, its reason is told, and not by every clip.
+        silent = result.status == CANCELLED or (self.reason is not None and result.status == FAILED)
+        if result.line not in self._told and not silent:
+            self._on_result(result)
+            self._told.add(result.line)
 
 
 def _since(begin: float) -> float:
     return round(time.monotonic() - begin, 3)
-
-
-def _not_sent(line: Clip | BadLine) -> ClipResult:
-    visual_input, prompt = (
-        (line.visual_input, line.options.get("prompt")) if isinstance(line, Clip) else (None, None)
-    )
-    return ClipResult(line.line, visual_input, prompt, "cancelled", error="not sent")
-
-
-class _Record:
-    """The results so far, in input order, kept in a file that is whole at every moment."""
-
-    def __init__(self, path: Path, lines: Sequence[Clip | BadLine]) -> None:
-        self._path = path
-        self._lines = lines
-        self._results: dict[int, ClipResult] = {}
-        self._texts: dict[int, bytes] = {}
-
-    def add(self, result: ClipResult) -> None:
-        self._keep(result)
-        self._write()
-
-    def finish(self, futures: dict[int, Future[ClipResult]]) -> list[ClipResult]:
-        """Adds what is done but not yet added, and the rest as cancelled; results in input order."""
-        for line in self._lines:
-            if line.line not in self._results:
-                future = futures.get(line.line)
-                self._keep(future.result() if future and _succeeded(future) else _not_sent(line))
-        self._write()
-        return [self._results[line.line] for line in self._lines]
-
-    def _keep(self, result: ClipResult) -> None:
-        self._results[result.line] = result
-        self._texts[result.line] = json.dumps(vars(result)).encode() + b"\n"
-
-    def _write(self) -> None:
-        with atomic_file(self._path) as file:
-            file.writelines(text for _, text in sorted(self._texts.items()))
-
-
-def _succeeded(future: Future[ClipResult]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None

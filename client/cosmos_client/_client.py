@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import tritonclient.grpc as triton  # type: ignore[import-untyped]
 from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
@@ -17,24 +17,22 @@ from cosmos_client._contract import (
     ENSEMBLES,
     FRAMES_OUTPUT,
     OUTPUTS,
-    choose_model,
 )
-from cosmos_client._errors import (
-    DeadlineExceeded,
-    RequestCancelled,
-    UsageError,
-    from_triton,
-)
-from cosmos_client._request import Media, WorldRequest, read_file, tensor
+from cosmos_client._errors import DeadlineExceeded, RequestCancelled, UsageError
+from cosmos_client._failures import from_triton
+from cosmos_client._options import Options
+from cosmos_client._proxy import is_loopback
+from cosmos_client._request import Media, WorldRequest, choose_model, read_file, tensor
 from cosmos_client._status import ModelStatus, ServerStatus, from_index
 from cosmos_client._world import World, world_from
 
 DEFAULT_URL = "localhost:8001"
 DEFAULT_TIMEOUT_S = 600.0
 MAX_TIMEOUT_S = 7 * 24 * 3600.0  # a week; a deadline of 1e12 s overflows in gRPC, which then expires at once
-_CANCEL_TIMEOUT_S = 2.0  # a server that is stuck must not hold up the one who leaves
+_CANCEL_TIMEOUT_S = 5.0  # a server that is stuck must not hold up the one who leaves
 _HOST_AND_PORT = re.compile(r"[^/\s]+:(?P<port>[0-9]{1,5})")
 _MAX_PORT = 65535  # gRPC takes a larger one and says that the connection is refused
+_MAX_MESSAGE = 2**31 - 1  # gRPC's own limit is 4 MB
 
 
 class CosmosClient:
@@ -45,7 +43,8 @@ class CosmosClient:
             world.save("world.mp4")
 
     Args:
-        url: host and port of Triton's gRPC endpoint.
+        url: host and port of Triton's gRPC endpoint. An HTTP proxy in `grpc_proxy`, `https_proxy` or
+            `http_proxy` is used for it, unless `no_proxy` names the host or it is this machine.
         timeout_s: the most seconds one request may take, queueing included. The server is told it too.
         tls: encrypt the connection; the server needs `--grpc-use-ssl`.
         root_certificates: a PEM file to check the server's certificate with; None takes gRPC's own roots.
@@ -89,6 +88,7 @@ class CosmosClient:
             root_certificates=root_certificates,
             private_key=private_key,
             certificate_chain=certificate_chain,
+            channel_args=_channel_arguments(url),
         )
 
     def __enter__(self) -> Self:
@@ -118,37 +118,29 @@ class CosmosClient:
         self,
         media: Media,
         *,
-        prompt: str | None = None,
         model: str | None = None,
-        seed: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        num_input_frames: int | None = None,
         disable_diffusion_decoder: bool = False,
         want_frames: bool = False,
         request_id: str | None = None,
+        **options: Unpack[Options],
     ) -> World:
         """Sends one image or video and waits for the world that continues it.
 
         Args:
             media: a path, or the bytes of one encoded file: png, jpg, jpeg, webp or mp4.
-            prompt: what happens next; for the Video2World models.
             model: the ensemble; by default `cosmos_video2world` with a prompt, `cosmos_base` without.
-            seed: same seed, same tokens. The server's default is 0.
-            temperature: the server's default is the model's recommended value.
-            top_p: in (0, 1]; the server's default is the model's recommended value.
-            num_input_frames: 1 or 9 frames of context; by default 1 for an image, 9 for a video.
             disable_diffusion_decoder: use the model's `_fast` ensemble: sooner done, less sharp.
             want_frames: also send the raw frames (65 MB for 33x640x1024).
             request_id: unique id for logs and cancellation; by default a new UUID.
+            options: what `Options` lists: a prompt, a seed, ...
 
         Raises:
             CosmosClientError: in one of the kinds that `cosmos_client._errors` draws. An interruption
                 (Ctrl-C) cancels the request on the server and goes on as it is.
         """
         content = media if isinstance(media, bytes) else read_file(media)
-        request = WorldRequest(content, prompt, num_input_frames, seed, temperature, top_p)
-        name = choose_model(model, prompt, disable_diffusion_decoder=disable_diffusion_decoder)
+        request = WorldRequest(content, options)
+        name = choose_model(model, options.get("prompt"), disable_diffusion_decoder=disable_diffusion_decoder)
         wanted = OUTPUTS | FRAMES_OUTPUT if want_frames else OUTPUTS
         key = uuid.uuid4().hex if request_id is None else request_id
         result = self._infer(name, request.inputs(), list(wanted), key)
@@ -217,15 +209,18 @@ class CosmosClient:
                 raise RequestCancelled("the client is closed")
             if request_id in self._in_flight:
                 raise UsageError(f"request id {request_id!r} is already in flight")
-            self._in_flight[request_id] = self._triton.async_infer(
-                model,
-                inputs,
-                callback=_deliver_to(answer),
-                outputs=[triton.InferRequestedOutput(name) for name in outputs],
-                request_id=request_id,
-                timeout=int(self.timeout_s * 1e6),  # microseconds; the engine keeps it
-                client_timeout=self.timeout_s,
-            )
+            try:
+                self._in_flight[request_id] = self._triton.async_infer(
+                    model,
+                    inputs,
+                    callback=_deliver_to(answer),
+                    outputs=[triton.InferRequestedOutput(name) for name in outputs],
+                    request_id=request_id,
+                    timeout=int(self.timeout_s * 1e6),  # microseconds; the engine keeps it
+                    client_timeout=self.timeout_s,
+                )
+            except InferenceServerException as error:
+                raise from_triton(error, self.url, self.timeout_s) from error
         return answer
 
     def _withdraw(self, request_ids: Iterable[str]) -> None:
@@ -251,6 +246,15 @@ class CosmosClient:
         except (InferenceServerException, ValueError):  # ValueError: the channel is closed already
             return None
         return answer
+
+
+def _channel_arguments(url: str) -> list[tuple[str, int]]:
+    """gRPC's settings; the client library's own are replaced as a whole, so its sizes stand here too."""
+    sizes = [
+        ("grpc.max_send_message_length", _MAX_MESSAGE),
+        ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ]
+    return [*sizes, ("grpc.enable_http_proxy", 0)] if is_loopback(url) else sizes
 
 
 def check_timeout(timeout_s: float) -> None:

@@ -1,38 +1,20 @@
-"""The names this client shares with the server: public ensembles and their tensors.
+"""What this client shares with the server: public ensembles, their tensors, sentences of fixed form.
 
-`model_repository/*/config.pbtxt` is the contract of record; a test holds these names against it.
+`model_repository/*/config.pbtxt` and the server's errors are the contract of record; a test holds
+these names and sentences against them.
 """
 
-from cosmos_client._errors import UsageError
+import re
+
+from cosmos_client._options import OPTIONS
 
 BASE = "cosmos_base"
 VIDEO2WORLD = "cosmos_video2world"
 FAST_SUFFIX = "_fast"  # the ensemble without the diffusion decoder
 ENSEMBLES = (BASE, BASE + FAST_SUFFIX, VIDEO2WORLD, VIDEO2WORLD + FAST_SUFFIX)
 TAKE_NO_PROMPT = (BASE, BASE + FAST_SUFFIX)
-STAGES = (  # in the server's repository too, but no request for a world goes to one
-    "ar_sampler",
-    "diffusion_decoder",
-    "diffusion_denoiser",
-    "latent_decoder",
-    "media_decoder",
-    "media_encoder",
-    "prompt_guardrail",
-    "text_encoder",
-    "text_tokenizer",
-    "video_decoder",
-    "video_encoder",
-    "video_guardrail",
-)
 
-INPUTS = {
-    "media": "BYTES",
-    "prompt": "BYTES",
-    "num_input_frames": "INT32",
-    "seed": "INT64",
-    "temperature": "FP32",
-    "top_p": "FP32",
-}
+INPUTS = {"media": "BYTES"} | {name: option.datatype for name, option in OPTIONS.items()}
 OUTPUTS = {"video": "BYTES", "tokens": "INT32", "report": "BYTES"}
 FRAMES_OUTPUT = {"frames": "UINT8"}  # 65 MB: asked for by name only
 
@@ -40,24 +22,26 @@ FRAMES_OUTPUT = {"frames": "UINT8"}  # 65 MB: asked for by name only
 CANCEL_MODEL = "ar_sampler"
 CANCEL_INPUT = "cancel_id"
 
+# What Triton puts in front of a stage's own sentence.
+PREFIX = re.compile(r"^(in ensemble '[^']*', |\[request id: [^\]]*\] )+")
 
-def choose_model(model: str | None, prompt: str | None, *, disable_diffusion_decoder: bool = False) -> str:
-    """The ensemble that serves a request: the one named, else the one that its prompt asks for.
+# A guardrail's refusal, which is INVALID_ARGUMENT like every other refusal.
+BLOCKED = re.compile(r"blocked by (?P<stage>\w+) \((?P<category>[^)]*)\): (?P<reason>.*)", re.DOTALL)
 
-    A name that is not known here is left to the server, which may have more ensembles.
+# A passed deadline arrives as UNAVAILABLE, because Triton's Python backend has no code of its own for
+# it: the engine's sentence, and Triton's for a request that waited too long for a stage.
+DEADLINE_PASSED = re.compile(r"the request's limit of \S+ s passed|Request timeout expired")
 
-    Raises:
-        UsageError: the name is empty or a stage's, or the ensemble takes no prompt and there is one.
-    """
-    if model == "":
-        raise UsageError("the model's name is empty: leave it out for the default")
-    if model in STAGES:
-        raise UsageError(
-            f"model {model} is a stage and makes no worlds by itself: use {', '.join(ENSEMBLES)}"
-        )
-    if model in TAKE_NO_PROMPT and prompt is not None:
-        raise UsageError(f"model {model} takes no prompt: leave it out, or use {VIDEO2WORLD}")
-    name = (BASE if prompt is None else VIDEO2WORLD) if model is None else model
-    if disable_diffusion_decoder and not name.endswith(FAST_SUFFIX):
-        return name + FAST_SUFFIX
-    return name
+# Refused before its generation began, so that asking again repeats no work. Triton's sentences count
+# only without an ensemble's name in front: a later stage says the same when its turn comes.
+QUEUE_FULL = re.compile(r"the queue of \d+ videos is full|the server is draining")
+NOT_ADMITTED = re.compile(
+    r"(\[request id: [^\]]*\] )?"
+    r"(Request for unknown model: .* has no available versions"
+    r"|Request for unknown model: .* is not at ready state"
+    r"|Exceeds maximum queue size"
+    r"|Server not ready)"
+)
+
+# Said to requests that arrive and to those that were running alike.
+STOPPING = re.compile(r"the server is stopping|Server is stopping", re.IGNORECASE)

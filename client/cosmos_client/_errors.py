@@ -6,19 +6,25 @@
     ├── RequestRefused          the server looked at the request and refused it; asking again
     │   │                       will not help                                 (INVALID_ARGUMENT)
     │   └── BlockedByGuardrail  a guardrail refused it: `.stage`, `.category`, `.reason`
-    ├── ServerUnavailable       no server answers, the model is not loaded, or its queue is full;
-    │                           asking later may help               (UNAVAILABLE, NOT_FOUND)
-    ├── DeadlineExceeded        no answer within `timeout_s`                 (DEADLINE_EXCEEDED)
+    ├── ServerUnavailable       the server cannot take the request now; asking later may help
+    │   │                                                         (UNAVAILABLE, NOT_FOUND)
+    │   ├── NotAdmitted         its generation was never begun, so asking again repeats no work:
+    │   │   │                   the queue is full, the model is being loaded, the server drains
+    │   │   └── NotReached      no server answers: no connection could be made
+    │   └── ServerStopping      the server is going away; the request may have run in part
+    ├── DeadlineExceeded        no answer within `timeout_s`, on whichever side it was noticed
+    │                                                                       (DEADLINE_EXCEEDED)
     ├── RequestCancelled        the request was withdrawn, by this client or another (CANCELLED)
     ├── ServerFault             the server failed; its log says why              (INTERNAL, ...)
-    └── ProtocolError           an answer came that is not what the contract promises
+    ├── ProtocolError           an answer came that is not what the contract promises
+    └── OutputError             a result cannot be written: a full disk, a read-only folder
 
 Each message is one sentence that names the offending value.
 """
 
-import re
+import os
 
-from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
+from cosmos_client._contract import BLOCKED
 
 
 class CosmosClientError(Exception):
@@ -36,21 +42,33 @@ class RequestRefused(CosmosClientError):
 class BlockedByGuardrail(RequestRefused):
     """A guardrail refused the request.
 
-    Args:
+    Attributes:
         stage: the stage that refused, e.g. `prompt_guardrail`.
         category: machine-readable reason, e.g. `blocklist`.
         reason: one sentence for a person.
     """
 
-    def __init__(self, stage: str, category: str, reason: str) -> None:
-        super().__init__(f"blocked by {stage} ({category}): {reason}")
-        self.stage = stage
-        self.category = category
-        self.reason = reason
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        if (parts := BLOCKED.fullmatch(message)) is None:
+            raise ValueError(f"not a guardrail's refusal: {message!r}")
+        self.stage, self.category, self.reason = parts["stage"], parts["category"], parts["reason"]
 
 
 class ServerUnavailable(CosmosClientError):
-    """No server answers, or it cannot take the request now; asking later may help."""
+    """The server cannot take the request now; asking later may help."""
+
+
+class NotAdmitted(ServerUnavailable):
+    """The request was turned away before its generation began: asking again repeats no work."""
+
+
+class NotReached(NotAdmitted):
+    """No server answers: no connection could be made."""
+
+
+class ServerStopping(ServerUnavailable):
+    """The server is going away; the request may have run in part."""
 
 
 class DeadlineExceeded(CosmosClientError):
@@ -69,48 +87,26 @@ class ProtocolError(CosmosClientError):
     """An answer came that is not what the contract promises."""
 
 
-_ENSEMBLE_PREFIX = re.compile(r"^(in ensemble '[^']*', )+")
-_BLOCKED = re.compile(r"^blocked by (?P<stage>\w+) \((?P<category>[^)]*)\): (?P<reason>.*)", re.DOTALL)
-_NOT_GRPC = re.compile(r"parsing HTTP/2|http1\.x server", re.IGNORECASE)
-_NOT_RESOLVED = re.compile(r"errors resolving|DNS resolution failed", re.IGNORECASE)
-_REFUSED = re.compile(r"connection refused", re.IGNORECASE)
-_CLOSED = re.compile(r"socket closed", re.IGNORECASE)
-_NOT_CONNECTED = re.compile(r"failed to connect to all addresses", re.IGNORECASE)
+class OutputError(CosmosClientError):
+    """A result cannot be written.
+
+    Attributes:
+        errno: the operating system's number for what went wrong, where it gave one.
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message, errno)
+        self.errno = errno
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
-def from_triton(error: InferenceServerException, url: str, timeout_s: float) -> CosmosClientError:
-    """The exception of ours that says what a failed call to the server at `url` means."""
-    code = (error.status() or "").removeprefix("StatusCode.")
-    message = _ENSEMBLE_PREFIX.sub("", error.message() or "").strip() or "no reason was given"
-    match code:
-        case "INVALID_ARGUMENT":
-            blocked = _BLOCKED.match(message)
-            return BlockedByGuardrail(**blocked.groupdict()) if blocked else RequestRefused(message)
-        case "UNAVAILABLE":
-            return ServerUnavailable(_connection_problem(message, url) or message)
-        case "NOT_FOUND":
-            return ServerUnavailable(f"{message} (`cosmos-client status` lists what is ready)")
-        case "DEADLINE_EXCEEDED":
-            return DeadlineExceeded(f"no answer from {url} within {timeout_s:g} s")
-        case "CANCELLED":
-            return RequestCancelled("the request was cancelled")
-        case _:
-            return ServerFault(f"the server failed ({code or 'no status'}): {message}")
+def cannot_write(name: str | os.PathLike[str], error: OSError) -> OutputError:
+    """The `OutputError` for a failed write to `name`, a file or a stream."""
+    return OutputError(f"cannot write {os.fspath(name)}: {reason_of(error)}", error.errno)
 
 
-def _connection_problem(message: str, url: str) -> str | None:
-    """A sentence for a connection that could not be made; None for a server's own message."""
-    if _NOT_RESOLVED.search(message):
-        return f"the host of {url} is not known: its name cannot be resolved"
-    if not _NOT_CONNECTED.search(message):
-        return None
-    if _NOT_GRPC.search(message):
-        return f"{url} does not speak gRPC: Triton's gRPC port is 8001 unless set otherwise (8000 is HTTP)"
-    if _REFUSED.search(message):
-        return f"no server answers at {url} (connection refused)"
-    if _CLOSED.search(message):
-        return (
-            f"{url} closes the connection: it may want TLS or a client certificate, or not speak gRPC "
-            "(Triton's gRPC port is 8001 unless set otherwise, 8000 is HTTP)"
-        )
-    return f"no connection to {url}: {message}"
+def reason_of(error: OSError) -> str:
+    """What the operating system said, without its number."""
+    return error.strerror or str(error) or type(error).__name__

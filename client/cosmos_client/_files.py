@@ -3,11 +3,11 @@
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from cosmos_client._errors import UsageError
+from cosmos_client._errors import UsageError, cannot_write, reason_of
 
 
 @contextmanager
@@ -16,6 +16,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     The data is on disk before the name is, so that neither an interruption nor a crash leaves half
     a file under that name.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     # In the same folder, because a rename is atomic only inside one file system.
     part = path.with_name(f".{uuid.uuid4().hex}.part")
@@ -25,8 +28,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
         raise
 
 
@@ -35,7 +41,11 @@ def prepare_output(path: Path) -> None:
 
     Called before a request is sent: a minute of work on the server must not end at a typing error.
     """
-    if path.exists() and not path.is_file():  # /dev/null too: replacing it would break the machine
+    try:
+        irregular = path.exists() and not path.is_file()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {reason_of(error)}") from error
+    if irregular:  # /dev/null too: replacing it would break the machine
         raise UsageError(f"{path} exists and is not a regular file")
     make_folder(path.parent)
 
@@ -44,7 +54,32 @@ def make_folder(folder: Path) -> None:
     """Makes `folder` and its parents, and checks that files can be made in it; raises `UsageError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot make the folder {folder}: {reason_of(error)}") from error
+    if not writable:
         raise UsageError(f"the folder {folder} is not writable")
+
+
+def is_regular(path: Path) -> bool:
+    """Whether `path` is a file that can be looked at."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def why_no_path(name: str) -> str | None:
+    """What `name` is where it cannot be the path of a file: a URL, or media written out as text."""
+    scheme, colon, _ = name.partition(":")
+    if scheme.lower() == "data" and colon:
+        return f"{shortened(name)} is a data URL, not the path of a file: save what it holds as a file"
+    if "://" in name:
+        return f"{shortened(name)} is a URL, not the path of a file: download it and give the file"
+    return None
+
+
+def shortened(name: object, most: int = 200) -> str:
+    """`name` at a length that fits into a sentence."""
+    text = str(name)
+    return text if len(text) <= most else f"{text[: most // 2]}... ({len(text):,} characters)"

@@ -7,53 +7,37 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from cosmos_client._batch import ClipResult
+from cosmos_client._errors import cannot_write
+from cosmos_client._results import OK, ClipResult
 
-_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_INTERVAL_S = 0.2
+_REDRAW_S = 1.0
 _LOG_INTERVAL_S = 30.0  # a log gets the bar as a line now and then
-_CLEAR_LINE = "\r\x1b[K"
 
 
-class Waiting:
-    """A line with the seconds gone by, drawn while the block runs; nothing if it is no terminal."""
+@contextmanager
+def waiting(text: str, stream: TextIO) -> Iterator[None]:
+    """A line with the time gone by, drawn while the block runs; nothing if `stream` is no terminal."""
+    if not stream.isatty():
+        yield
+        return
+    done = threading.Event()
+    with tqdm(desc=text, bar_format="{desc} {elapsed}", leave=False, file=stream) as line:
 
-    def __init__(self, text: str, stream: TextIO) -> None:
-        self._text = text
-        self._stream = stream
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._draw, name="waiting", daemon=True)
+        def redraw() -> None:
+            while not done.wait(_REDRAW_S):
+                line.refresh()
 
-    def __enter__(self) -> Self:
-        if self._stream.isatty():
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _draw(self) -> None:
-        begin, turn = time.monotonic(), 0
-        while not self._done.is_set():
-            sign = _FRAMES[turn % len(_FRAMES)]
-            self._stream.write(f"{_CLEAR_LINE}{sign} {self._text} {time.monotonic() - begin:.0f} s ")
-            self._stream.flush()
-            turn += 1
-            self._done.wait(_INTERVAL_S)
-        self._stream.write(_CLEAR_LINE)
-        self._stream.flush()
+        thread = threading.Thread(target=redraw, name="waiting", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
 
 @contextmanager
@@ -63,7 +47,7 @@ def batch_bar(total: int, source: Path) -> Iterator[Callable[[ClipResult], None]
     The callback takes each result: a video's path goes to stdout, a failure's reason to stderr.
 
     Args:
-        total: how many lines there are.
+        total: how many lines there are to do.
         source: the file they come from, named in failures as `source:line`.
     """
     on_terminal = sys.stderr.isatty()
@@ -78,9 +62,12 @@ def batch_bar(total: int, source: Path) -> Iterator[Callable[[ClipResult], None]
 
         def on_result(result: ClipResult) -> None:
             nonlocal failed, last_logged
-            if result.status == "ok":
-                show(str(result.output), sys.stdout)
-                sys.stdout.flush()
+            if result.status == OK:
+                try:
+                    show(str(result.output), sys.stdout)
+                    sys.stdout.flush()
+                except OSError as error:
+                    raise cannot_write("stdout", error) from error
             else:
                 failed += 1
                 bar.set_postfix(failed=failed, refresh=False)

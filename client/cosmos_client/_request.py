@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput  # type: ignore[import-untyped]
 
-from cosmos_client._contract import INPUTS
-from cosmos_client._errors import UsageError
+from cosmos_client._contract import BASE, FAST_SUFFIX, INPUTS, TAKE_NO_PROMPT, VIDEO2WORLD
+from cosmos_client._errors import UsageError, reason_of
+from cosmos_client._files import shortened, why_no_path
+from cosmos_client._options import OPTIONS, Options
 
 _MAX_FILE_BYTES = 2**31 - 2**20  # a message holds 2 GiB, the rest of the request included
 _NUMPY_TYPES: dict[str, type] = {
@@ -30,38 +32,46 @@ Media: TypeAlias = str | os.PathLike[str] | bytes
 
 @dataclass(frozen=True)
 class WorldRequest:
-    """One request for a world; None leaves a knob at the server's default."""
+    """One request for a world: one encoded file and what is said about it."""
 
-    media: bytes  # one encoded file
-    prompt: str | None = None
-    num_input_frames: int | None = None
-    seed: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    media: bytes
+    options: Options
 
     def __post_init__(self) -> None:
+        if unknown := sorted(self.options.keys() - OPTIONS.keys()):
+            raise TypeError(f"a request has no option {unknown[0]!r}; it has {', '.join(OPTIONS)}")
         if not self.media:
             raise UsageError("the media is empty (0 bytes)")
         if len(self.media) > _MAX_FILE_BYTES:
             raise UsageError(_too_large("the media", len(self.media)))
-        if self.prompt is not None:
-            _encode_prompt(self.prompt)
-        _check_integer("num_input_frames", self.num_input_frames, np.int32)
-        _check_integer("seed", self.seed, np.int64)
-        _check_number("temperature", self.temperature)
-        _check_number("top_p", self.top_p)
+        self._values()
 
     def inputs(self) -> list[Any]:
         """The tensors of this request (`InferInput`), each of shape [1]."""
-        values = {
-            "media": self.media,
-            "prompt": None if self.prompt is None else _encode_prompt(self.prompt),
-            "num_input_frames": self.num_input_frames,
-            "seed": self.seed,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-        }
-        return [tensor(name, INPUTS[name], value) for name, value in values.items() if value is not None]
+        values = {"media": self.media, **self._values()}
+        return [tensor(name, INPUTS[name], value) for name, value in values.items()]
+
+    def _values(self) -> dict[str, object]:
+        given: dict[str, object] = {**self.options}
+        return {name: _checked(name, given[name]) for name in OPTIONS if given.get(name) is not None}
+
+
+def choose_model(model: str | None, prompt: str | None, *, disable_diffusion_decoder: bool = False) -> str:
+    """The ensemble that serves a request: the one named, else the one that its prompt asks for.
+
+    A name that is not known here is left to the server, which may have more ensembles.
+
+    Raises:
+        UsageError: the name is empty, or the ensemble takes no prompt and there is one.
+    """
+    if model == "":
+        raise UsageError("the model's name is empty: leave it out for the default")
+    if model in TAKE_NO_PROMPT and prompt is not None:
+        raise UsageError(f"model {model} takes no prompt: leave it out, or use {VIDEO2WORLD}")
+    name = (BASE if prompt is None else VIDEO2WORLD) if model is None else model
+    if disable_diffusion_decoder and not name.endswith(FAST_SUFFIX):
+        return name + FAST_SUFFIX
+    return name
 
 
 def tensor(name: str, datatype: str, value: object) -> Any:
@@ -78,9 +88,11 @@ def read_file(file: str | os.PathLike[str]) -> bytes:
             raise UsageError(_too_large(str(path), size))
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"no such file: {file}") from None
+        raise UsageError(why_no_path(str(file)) or f"no such file: {file}") from None
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+        raise UsageError(
+            why_no_path(str(file)) or f"cannot read {shortened(file)}: {reason_of(error)}"
+        ) from error
     except (TypeError, ValueError) as error:  # not a path, or one with a NUL in it
         raise UsageError(f"{file!r} is not a path: {error}") from error
     if not content:
@@ -92,28 +104,38 @@ def _too_large(name: str, size: int) -> str:
     return f"{name} has {size:,} bytes; a request holds at most {_MAX_FILE_BYTES:,}"
 
 
-def _encode_prompt(prompt: object) -> bytes:
-    if not isinstance(prompt, str):
-        raise UsageError(f"prompt must be text, not {prompt!r}")
+def _checked(name: str, value: object) -> object:
+    """`value` as its tensor holds it; raises `UsageError` if it cannot be sent."""
+    match OPTIONS[name].datatype:
+        case "BYTES":
+            return _encoded(name, value)
+        case "FP32":
+            return _number(name, value)
+        case "INT32":
+            return _integer(name, value, np.int32)
+        case _:
+            return _integer(name, value, np.int64)
+
+
+def _encoded(name: str, value: object) -> bytes:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be text, not {value!r}")
     try:
-        return prompt.encode("utf-8")
+        return value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UsageError(f"prompt is not valid Unicode: {error.reason} at character {error.start}") from None
+        raise UsageError(f"{name} is not valid Unicode: {error.reason} at character {error.start}") from None
 
 
-def _check_integer(name: str, value: object, dtype: type[np.signedinteger[Any]]) -> None:
-    if value is None:
-        return
+def _integer(name: str, value: object, dtype: type[np.signedinteger[Any]]) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise UsageError(f"{name} must be a whole number, not {value!r}")
     limits = np.iinfo(dtype)
     if not limits.min <= int(value) <= limits.max:
         raise UsageError(f"{name} {value} does not fit into {limits.bits} bits")
+    return int(value)
 
 
-def _check_number(name: str, value: object) -> None:
-    if value is None:
-        return
+def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise UsageError(f"{name} must be a number, not {value!r}")
     try:
@@ -122,3 +144,4 @@ def _check_number(name: str, value: object) -> None:
         raise UsageError(f"{name} is too large for a number of 32 bits") from None
     if np.finfo(np.float32).max < abs(finite_or_not) < float("inf"):
         raise UsageError(f"{name} {value} is too large for a number of 32 bits")
+    return finite_or_not

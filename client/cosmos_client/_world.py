@@ -32,7 +32,7 @@ class World:
     frames: NDArray[np.uint8] | None = field(repr=False, default=None)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the video to `path`, whole or not at all, and returns the path."""
+        """Writes the video to `path`, whole or not at all, and returns the path; raises `OutputError`."""
         target = Path(path)
         with atomic_file(target) as file:
             file.write(self.video)

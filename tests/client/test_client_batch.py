@@ -1,122 +1,39 @@
-"""JSON Lines in, names, the record of results: all without a server."""
+"""Clips sent some at a time and the record of what became of them, without a server."""
 
+import errno
 import json
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cosmos_client import RequestRefused, UsageError, World
-from cosmos_client._batch import BadLine, Clip, ClipResult, name_outputs, read_lines, run_batch
-
-
-def write(path: Path, *lines: object) -> Path:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+from cosmos_client import (
+    DeadlineExceeded,
+    NotAdmitted,
+    NotReached,
+    OutputError,
+    RequestCancelled,
+    RequestRefused,
+    ServerStopping,
+    ServerUnavailable,
+    World,
+)
+from cosmos_client._batch import BatchStopped, run_batch
+from cosmos_client._clips import BadLine, Clip, name_outputs
+from cosmos_client._results import ClipResult, read_earlier, set_aside
+from cosmos_client._retry import ask_again
 
 
 def a_clip(line: int, visual_input: str) -> Clip:
     return Clip(line, visual_input, Path(visual_input), {})
 
 
-def test_a_line_overrides_the_defaults(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "clips.jsonl",
-        {"visual_input": "a.mp4", "prompt": "a robot", "seed": 5, "top_p": None},
-        {"visual_input": "b.mp4", "fps": 24, "crf": 1},
-    )
-    first, second = read_lines(path, {"seed": 1, "top_p": 0.5})
-    assert isinstance(first, Clip)
-    assert first.options == {"prompt": "a robot", "seed": 5, "top_p": 0.5}
-    assert isinstance(second, Clip)
-    assert second.options == {"seed": 1, "top_p": 0.5}
-    assert (first.unknown, second.unknown) == ((), ("crf", "fps"))
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (b"{", "the line is not JSON"),
-        (b'{"visual_input": "\xff"}', "the line is not JSON"),
-        (b"[" * 100_000, "the line is not JSON"),
-        (b'["a.mp4"]', "not a JSON object but list"),
-        (b"{}", "visual_input must be the path of a file, not None"),
-        (b'{"visual_input": ""}', "visual_input must be the path of a file, not ''"),
-        (b'{"visual_input": 5}', "visual_input must be the path of a file, not 5"),
-    ],
-)
-def test_a_line_that_cannot_be_used_is_a_result_not_a_crash(tmp_path: Path, line: bytes, reason: str) -> None:
-    path = tmp_path / "clips.jsonl"
-    good = b'{"visual_input": "a.mp4"}\r\n'
-    path.write_bytes(good + line + b"\n" + good)
-    first, bad, last = read_lines(path, {})
-    assert isinstance(first, Clip)
-    assert isinstance(last, Clip)
-    assert last.line == 3
-    assert isinstance(bad, BadLine)
-    assert bad.line == 2
-    assert reason in bad.error
-
-
-def test_a_byte_order_mark_a_missing_newline_and_line_separators_in_text(tmp_path: Path) -> None:
-    path = tmp_path / "clips.jsonl"
-    text = '{"visual_input": "a.mp4", "prompt": "one\u2028line"}'
-    path.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\n" + text.encode())
-    prompts = [line.options["prompt"] for line in read_lines(path, {}) if isinstance(line, Clip)]
-    assert prompts == ["one\u2028line"] * 2
-
-
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
-def test_blank_lines_are_counted_but_are_no_clips(tmp_path: Path, newline: bytes) -> None:
-    path = tmp_path / "clips.jsonl"
-    clip = b'{"visual_input": "a.mp4"}'
-    path.write_bytes(newline.join([b"\xef\xbb\xbf", clip, b"", b" \t", clip, b"{", b"", b""]))
-    lines = read_lines(path, {})
-    assert [line.line for line in lines] == [2, 5, 6]
-    assert [isinstance(line, Clip) for line in lines] == [True, True, False]
-
-
-@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n \r\n", b"\xef\xbb\xbf\n"])
-def test_a_file_without_lines_is_a_usage_error(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "empty.jsonl").write_bytes(content)
-    with pytest.raises(UsageError, match="has no lines"):
-        read_lines(tmp_path / "empty.jsonl", {})
-    with pytest.raises(UsageError, match="cannot read"):
-        read_lines(tmp_path / "absent.jsonl", {})
-
-
-def test_a_clip_is_looked_for_here_and_then_beside_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "here").mkdir()
-    (tmp_path / "data").mkdir()
-    for name in ("here/both.mp4", "data/both.mp4", "data/beside.mp4"):
-        (tmp_path / name).touch()
-    monkeypatch.chdir(tmp_path / "here")
-    names = ("both.mp4", "beside.mp4", "a\0b.mp4", str(tmp_path / "absolute.mp4"))
-    path = write(tmp_path / "data" / "clips.jsonl", *({"visual_input": name} for name in names))
-    found = [line.path for line in read_lines(path, {}) if isinstance(line, Clip)]
-    assert found[0] == Path("both.mp4")
-    assert found[1] == tmp_path / "data" / "beside.mp4"
-    assert found[3] == tmp_path / "absolute.mp4"
-
-
-def test_names_follow_the_clips_and_never_meet(tmp_path: Path) -> None:
-    inputs = ["x/clip.mp4", "y/clip.mp4", "clip.png", "clip-2.mp4", "CLIP.mp4", "x/clip.mp4", "other.jpg"]
-    named = name_outputs([a_clip(n, name) for n, name in enumerate(inputs)], tmp_path)
-    names = [named[n].name for n in range(len(inputs))]
-    assert names[0] == "clip.mp4"
-    assert names[-1] == "other.mp4"
-    assert len({name.casefold() for name in names}) == len(inputs)
-    assert {path.parent for path in named.values()} == {tmp_path}
-
-
-def test_no_video_takes_the_place_of_a_clip(tmp_path: Path) -> None:
-    clips = [a_clip(1, str(tmp_path / "clip.mp4")), a_clip(2, str(tmp_path / "clip-2.mp4"))]
-    named = name_outputs(clips, tmp_path)
-    assert {path.name for path in named.values()} == {"clip-3.mp4", "clip-2-2.mp4"}
+def clips(count: int) -> list[Clip]:
+    return [a_clip(n, f"{n}.mp4") for n in range(1, count + 1)]
 
 
 def a_world(clip: Clip, request_id: str) -> World:
@@ -126,11 +43,12 @@ def a_world(clip: Clip, request_id: str) -> World:
 
 def run(
     folder: Path,
-    lines: list[Clip | BadLine],
+    lines: Sequence[Clip | BadLine],
     generate: Callable[[Clip, str], World],
     on_result: Callable[[ClipResult], None] = lambda result: None,
     stop: Callable[[], None] = lambda: None,
     concurrency: int = 2,
+    on_wait: Callable[[str], None] = lambda text: None,
 ) -> list[ClipResult]:
     clips = [line for line in lines if isinstance(line, Clip)]
     return run_batch(
@@ -140,6 +58,7 @@ def run(
         results=folder / "results.jsonl",
         concurrency=concurrency,
         on_result=on_result,
+        on_wait=on_wait,
         stop=stop,
     )
 
@@ -207,6 +126,225 @@ def test_an_interruption_stops_and_records_the_rest_as_cancelled(tmp_path: Path)
     assert {entry["status"] for entry in record} <= {"ok", "cancelled"}
     for entry in record:
         assert (tmp_path / f"{entry['line']}.mp4").exists() == (entry["status"] == "ok")
+
+
+def test_an_interruption_tells_what_was_finished_meanwhile(tmp_path: Path) -> None:
+    stopped = threading.Event()
+    told: list[ClipResult] = []
+
+    def generate(clip: Clip, request_id: str) -> World:
+        if clip.line == 2:
+            assert stopped.wait(10)  # finishes after the interruption, before anybody asks
+        if clip.line > 2:
+            assert stopped.wait(10)
+            raise RequestCancelled("the request was cancelled")
+        return a_world(clip, request_id)
+
+    def on_result(result: ClipResult) -> None:
+        if not stopped.is_set():  # before its path is out
+            raise KeyboardInterrupt
+        told.append(result)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, clips(5), generate, on_result, stopped.set, concurrency=3)
+    assert [entry["status"] for entry in recorded(tmp_path)] == ["ok", "ok", *["cancelled"] * 3]
+    assert {result.output for result in told} == {str(tmp_path / "1.mp4"), str(tmp_path / "2.mp4")}
+
+
+def test_a_video_that_was_saved_is_told_even_if_the_record_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(self: object) -> None:
+        raise OutputError("cannot write results.jsonl: No space left on device", errno.ENOSPC)
+
+    monkeypatch.setattr("cosmos_client._results.Record._write", no_room)
+    told: list[ClipResult] = []
+    with pytest.raises(OutputError, match=r"results\.jsonl"):
+        run(tmp_path, clips(1), a_world, told.append)
+    assert [result.output for result in told] == [str(tmp_path / "1.mp4")]
+
+
+def test_a_full_disk_ends_the_batch_and_what_is_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = threading.Event()
+    sent: list[int] = []
+    told: list[int] = []
+
+    def generate(clip: Clip, request_id: str) -> World:
+        sent.append(clip.line)
+        if clip.line == 3:
+            assert stopped.wait(10)
+            raise RequestCancelled("the request was cancelled")
+        return a_world(clip, request_id)
+
+    def save(world: World, path: Path) -> None:
+        if path.name == "2.mp4":
+            raise OutputError(f"cannot write {path}: No space left on device", errno.ENOSPC)
+
+    monkeypatch.setattr(World, "save", save)
+    with pytest.raises(BatchStopped, match=r"cannot write .*2\.mp4: No space left") as caught:
+        run(tmp_path, clips(20), generate, lambda result: told.append(result.line), stopped.set)
+    assert stopped.is_set()
+    assert len(sent) <= 4  # two at a time, and the second is the one that ended it
+    assert told == [1]
+    statuses = [result.status for result in caught.value.results]
+    assert statuses == ["ok", "failed", *["cancelled"] * 18]
+    assert [entry["status"] for entry in recorded(tmp_path)] == statuses
+
+
+@pytest.mark.parametrize(
+    "error", [NotReached("no server answers at x:1"), ServerStopping("the server at x:1 is stopping")]
+)
+def test_a_server_that_is_gone_ends_the_batch_but_not_what_it_still_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ServerUnavailable
+) -> None:
+    monkeypatch.setattr("cosmos_client._batch.RECONNECT_S", 0.0)
+    gone = threading.Event()
+    stops: list[bool] = []
+    told: list[int] = []
+
+    def generate(clip: Clip, request_id: str) -> World:
+        if clip.line == 1:
+            assert gone.wait(10)
+            time.sleep(0.1)
+            return a_world(clip, request_id)
+        gone.set()
+        raise error
+
+    with pytest.raises(BatchStopped, match=str(error)) as caught:
+        run(
+            tmp_path,
+            clips(50),
+            generate,
+            lambda result: told.append(result.line),
+            lambda: stops.append(True),
+        )
+    assert told == [1]
+    assert not stops
+    assert [r.status for r in caught.value.results] == ["ok", "failed", *["cancelled"] * 48]
+
+
+def test_only_what_was_not_admitted_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosmos_client._retry._FIRST_DELAY_S", 0.01)
+    failures: dict[int, list[Exception]] = {
+        1: [NotAdmitted("the queue of 2 videos is full")] * 3,
+        2: [ServerUnavailable("the stage has died")],
+        3: [NotReached("no server answers")],
+        4: [DeadlineExceeded("no answer")],
+    }
+    asked: list[tuple[int, str]] = []
+    waits: list[str] = []
+
+    def generate(clip: Clip, request_id: str) -> World:
+        asked.append((clip.line, request_id))
+        if failures[clip.line]:
+            raise failures[clip.line].pop()
+        return a_world(clip, request_id)
+
+    results = run(tmp_path, clips(4), generate, on_wait=waits.append)
+    assert [result.status for result in results] == ["ok", "failed", "ok", "failed"]
+    assert [[line for line, _ in asked].count(line) for line in (1, 2, 3, 4)] == [4, 1, 2, 1]
+    assert sorted(waits) == [
+        "1.mp4: the queue of 2 videos is full; asking again for up to 60 s",
+        "3.mp4: no server answers; asking again for up to 10 s",
+    ]
+
+
+def test_asking_again_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    delays: list[float] = []
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        delays.append(seconds)
+
+    def call() -> World:
+        raise NotAdmitted("the queue is full")
+
+    monkeypatch.setattr("cosmos_client._retry.time.monotonic", lambda: now)
+    with pytest.raises(NotAdmitted):
+        ask_again(call, reconnect_s=1.0, on_wait=lambda text: None, wait=wait)
+    assert sum(delays) == pytest.approx(60)
+    assert len(delays) < 12
+    assert delays[0] < delays[2] < delays[3]
+
+
+def earlier(
+    folder: Path, lines: Sequence[Clip | BadLine], *, resume: bool = True
+) -> tuple[dict[int, ClipResult], bool]:
+    outputs = name_outputs([line for line in lines if isinstance(line, Clip)], folder)
+    found = read_earlier(folder / "results.jsonl", lines, outputs, resume=resume)
+    return found.kept, found.forgotten
+
+
+def test_nothing_is_kept_where_nothing_was_made(tmp_path: Path) -> None:
+    assert earlier(tmp_path, clips(2)) == ({}, False)
+
+
+def test_what_an_earlier_run_made_is_kept_and_the_rest_is_sent(tmp_path: Path) -> None:
+    def failing(clip: Clip, request_id: str) -> World:
+        if clip.line == 2:
+            raise RequestRefused("no")
+        return a_world(clip, request_id)
+
+    first = run(tmp_path, clips(3), failing)
+    kept, forgotten = earlier(tmp_path, clips(3))
+    assert kept == {1: first[0], 3: first[2]}
+    assert not forgotten
+    sent: list[int] = []
+
+    def generate(clip: Clip, request_id: str) -> World:
+        assert [entry["status"] for entry in recorded(tmp_path)] == ["ok", "failed", "ok"]
+        sent.append(clip.line)
+        return a_world(clip, request_id)
+
+    lines = clips(3)
+    again = run_batch(
+        lines,
+        generate,
+        outputs=name_outputs(lines, tmp_path),
+        results=tmp_path / "results.jsonl",
+        concurrency=2,
+        on_result=lambda result: None,
+        on_wait=lambda text: None,
+        stop=lambda: None,
+        kept=kept,
+    )
+    assert sent == [2]
+    assert (again[0], again[2]) == (first[0], first[2])
+    assert [entry["request_id"] for entry in recorded(tmp_path)] == [r.request_id for r in again]
+
+
+def test_clips_are_known_by_what_was_asked_and_not_by_their_line(tmp_path: Path) -> None:
+    first = run(tmp_path, clips(2), a_world)
+    moved = [a_clip(1, "new.mp4"), a_clip(4, "2.mp4"), a_clip(5, "1.mp4")]
+    kept, forgotten = earlier(tmp_path, moved)
+    assert {line: result.request_id for line, result in kept.items()} == {
+        4: first[1].request_id,
+        5: first[0].request_id,
+    }
+    assert not forgotten
+
+
+def test_other_options_a_lost_video_or_a_shorter_list_are_not_kept(tmp_path: Path) -> None:
+    run(tmp_path, clips(3), a_world)
+    assert earlier(tmp_path, clips(2))[1]  # the third would be forgotten
+    assert earlier(tmp_path, clips(3), resume=False) == ({}, True)
+    other_seed = [replace(clip, options={"seed": 5}) for clip in clips(3)]
+    assert earlier(tmp_path, other_seed) == ({}, True)
+    (tmp_path / "2.mp4").unlink()
+    assert sorted(earlier(tmp_path, clips(3))[0]) == [1, 3]
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", '{"line": 1, "status": "ok"}'])
+def test_a_record_that_cannot_be_understood_is_not_thrown_away(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.jsonl").write_text(text + "\n")
+    assert earlier(tmp_path, clips(1)) == ({}, True)
+    (tmp_path / "results.1.jsonl").touch()
+    assert set_aside(tmp_path / "results.jsonl") == tmp_path / "results.2.jsonl"
+    assert (tmp_path / "results.2.jsonl").read_text() == text + "\n"
 
 
 def test_no_more_clips_at_once_than_asked_for(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from cosmos_client import CosmosClient, DeadlineExceeded, ServerUnavailable, UsageError, World
-from cosmos_client._contract import choose_model
 from cosmos_client._files import atomic_file, make_folder, prepare_output
-from cosmos_client._request import WorldRequest, read_file
+from cosmos_client._options import Options
+from cosmos_client._request import WorldRequest, choose_model, read_file
 from cosmos_client._status import from_index
 
 
@@ -60,8 +60,6 @@ def test_choose_model(model: str | None, prompt: str | None, disable: bool, expe
     [
         ("", None, "the model's name is empty"),
         ("", "a robot", "the model's name is empty"),
-        ("ar_sampler", None, "model ar_sampler is a stage .*cosmos_video2world"),
-        ("video_guardrail", "a robot", "model video_guardrail is a stage"),
         ("cosmos_base", "a robot", "model cosmos_base takes no prompt.*cosmos_video2world"),
         ("cosmos_base_fast", "", "model cosmos_base_fast takes no prompt"),
     ],
@@ -76,7 +74,7 @@ def test_models_that_cannot_serve_a_request(
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("options", "message"),
     [
         ({"seed": "7"}, "seed must be a whole number, not '7'"),
         ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
@@ -89,25 +87,41 @@ def test_models_that_cannot_serve_a_request(
         ({"temperature": 10**400}, "too large for a number of 32 bits"),
         ({"prompt": 5}, "prompt must be text, not 5"),
         ({"prompt": "a\udc80"}, "prompt is not valid Unicode"),
-        ({"media": b""}, "empty"),
     ],
 )
-def test_values_that_cannot_be_sent_are_usage_errors(knobs: dict[str, object], message: str) -> None:
+def test_values_that_cannot_be_sent_are_usage_errors(options: Options, message: str) -> None:
     with pytest.raises(UsageError, match=r"^[^\n]*$") as caught:
-        WorldRequest(**({"media": b"x"} | knobs))  # type: ignore[arg-type]
+        WorldRequest(b"x", options)
     assert message in str(caught.value)
 
 
+def test_media_that_is_empty_cannot_be_sent() -> None:
+    with pytest.raises(UsageError, match="empty"):
+        WorldRequest(b"", {})
+
+
+def test_an_option_that_does_not_exist_is_no_option() -> None:
+    with (
+        CosmosClient("localhost:1") as client,
+        pytest.raises(TypeError, match=r"no option 'sede'; it has prompt, .*seed"),
+    ):
+        client.generate(b"x", sede=1)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
-    "knobs", [{"seed": -1}, {"num_input_frames": 5}, {"top_p": 2.0}, {"temperature": float("nan")}]
+    "options", [{"seed": -1}, {"num_input_frames": 5}, {"top_p": 2.0}, {"temperature": float("nan")}]
 )
-def test_ranges_are_left_to_the_server(knobs: dict[str, float]) -> None:
-    request = WorldRequest(b"x", **knobs)  # type: ignore[arg-type]
-    assert [tensor.name() for tensor in request.inputs()] == ["media", *knobs]
+def test_ranges_are_left_to_the_server(options: Options) -> None:
+    request = WorldRequest(b"x", options)
+    assert [tensor.name() for tensor in request.inputs()] == ["media", *options]
+
+
+def test_none_is_the_servers_default() -> None:
+    assert [tensor.name() for tensor in WorldRequest(b"x", {"seed": None}).inputs()] == ["media"]
 
 
 def test_numpy_scalars_are_numbers() -> None:
-    request = WorldRequest(b"x", seed=np.int64(3), top_p=np.float32(0.5))  # type: ignore[arg-type]
+    request = WorldRequest(b"x", {"seed": np.int64(3), "top_p": np.float32(0.5)})  # type: ignore[typeddict-item]
     assert [tensor.datatype() for tensor in request.inputs()] == ["BYTES", "INT64", "FP32"]
 
 

@@ -58,7 +58,7 @@ def test_what_is_not_said_is_not_sent(client: CosmosClient) -> None:
     assert [report[name] for name in ("prompt", "num_input_frames", "temperature", "top_p")] == [None] * 4
 
 
-def test_every_knob_arrives(client: CosmosClient) -> None:
+def test_every_option_arrives(client: CosmosClient) -> None:
     report = client.generate(
         b"ok", prompt="el robot güira ⟳", seed=2**40, temperature=0.5, top_p=0.25, num_input_frames=9
     ).report
