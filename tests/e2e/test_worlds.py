@@ -59,6 +59,7 @@ def test_the_report_says_what_was_done(client: CosmosClient, clip: bytes) -> Non
     assert (report["seed"], report["top_p"], report["temperature"]) == (3, 0.5, 1.0)
     assert report["input"]["kind"] == "video"
     assert report["input"]["used_frames"] == 9
+    assert report["notes"] == []
     assert report["autoregressive"]["tokens"] == 3 * 160
     assert set(report["guardrails"]) == {"prompt", "video"}
     assert report["guardrails"]["prompt"]["posture"] == "built-in"

@@ -2,53 +2,15 @@
 
 import contextlib
 import io
-from collections.abc import Iterable
 
 import av
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
 
 from cosmos_triton.demo.sample_clip import synthetic_clip
 from cosmos_triton.errors import InvalidInput
 from cosmos_triton.media import MediaLimits, decode_media, encode_mp4
-from cosmos_triton.media.decode import DecodedMedia
-
-
-def numbered(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Frames whose grey tells their index: frame i is 5 i everywhere."""
-    return np.stack([np.full((height, width, 3), 5 * index, np.uint8) for index in range(count)])
-
-
-def indices(media: DecodedMedia) -> list[int]:
-    return [round(float(frame.mean()) / 5) for frame in media.frames]
-
-
-def encode(
-    frames: Iterable[np.ndarray],
-    *,
-    codec: str = "libx264",
-    pix_fmt: str = "yuv420p",
-    container: str = "mp4",
-    options: dict[str, str] | None = None,
-    pts: list[int] | None = None,
-    rotation: int | None = None,
-    mux_options: dict[str, str] | None = None,
-) -> bytes:
-    frames = list(frames)
-    file = io.BytesIO()
-    with av.open(file, mode="w", format=container, options=mux_options or {}) as muxer:
-        stream = muxer.add_stream(codec, rate=25, options=options or {"crf": "4"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pix_fmt
-        if rotation is not None:
-            stream.set_display_rotation(rotation)
-        for index, array in enumerate(frames):
-            frame = VideoFrame.from_ndarray(array, format="rgb24").reformat(format=pix_fmt)
-            frame.pts = pts[index] if pts else index
-            muxer.mux(stream.encode(frame))
-        muxer.mux(stream.encode(None))
-    return file.getvalue()
+from support.media_files import encode, indices, numbered
 
 
 def test_the_last_nine_frames_are_used():
@@ -91,16 +53,6 @@ def test_variable_frame_rate():
     assert indices(decode_media(encode(numbered(12), pts=times))) == list(range(3, 12))
 
 
-@pytest.mark.parametrize("rotation", [90, 180, 270, -90])
-def test_a_phone_video_is_turned_upright(rotation: int):
-    picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:24, :32] = (250, 40, 40)  # marks the top left of the stored frame
-    media = decode_media(encode([picture] * 9, rotation=rotation))
-    expected = np.rot90(picture, round(rotation / 90) % 4)
-    assert media.frames.shape[1:] == expected.shape
-    assert np.abs(media.frames[0].astype(int) - expected).mean() < 12
-
-
 @pytest.mark.parametrize(
     ("codec", "pix_fmt", "options"),
     [
@@ -138,6 +90,17 @@ def test_a_cut_file_is_refused_even_if_a_part_plays():
     data = encode_mp4(synthetic_clip(24))
     with pytest.raises(InvalidInput, match="cut short: box 'mdat' lacks"):
         decode_media(data[: len(data) * 3 // 4])
+
+
+def test_padding_that_is_cut_is_nobodys_loss():
+    data = encode(numbered(12)) + (4096).to_bytes(4, "big") + b"free" + bytes(100)
+    assert indices(decode_media(data)) == list(range(3, 12))
+
+
+def test_titles_in_any_encoding():
+    data = encode(numbered(12), metadata={"title": "XXXX"})
+    assert data.count(b"XXXX") == 1
+    assert indices(decode_media(data.replace(b"XXXX", b"\xff\xe9\xfe\xe8"))) == list(range(3, 12))
 
 
 def test_a_file_without_its_index():

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cosmos_triton.errors import InvalidInput
 from cosmos_triton.media import context_frames, preprocess, resized_size, to_uint8, unit_to_uint8
+from cosmos_triton.media import frames as frames_module
 
 
 def picture(height: int, width: int, count: int = 1) -> np.ndarray:
@@ -45,6 +47,18 @@ def test_the_resize_is_antialiased():
     frames[:, :, ::4] = 255  # columns that a plain bilinear resize by 1/4 would miss or hit
     middle = preprocess(frames, 16, 32)[:, :, :, 2:-2]
     assert (middle - (-0.5)).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("source", [(90, 160), (20, 30), (64, 33), (33, 200)])
+def test_bands_give_the_pixels_of_the_whole(source, monkeypatch: pytest.MonkeyPatch):
+    frames = picture(*source)
+    pixels = torch.tensor(frames).permute(0, 3, 1, 2).float() / 255.0 * 2.0 - 1.0
+    size = resized_size(source, (16, 32))
+    whole = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+    top, left = round((size[0] - 16) / 2), round((size[1] - 32) / 2)
+    for band in (1, 7 * 160, 1 << 20):
+        monkeypatch.setattr(frames_module, "_BAND_PIXELS", band)
+        assert torch.equal(preprocess(frames, 16, 32)[:, 0], whole[0, :, top : top + 16, left : left + 32])
 
 
 def test_a_strip_is_refused():

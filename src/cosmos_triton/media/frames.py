@@ -15,23 +15,30 @@ from torch import Tensor
 
 from cosmos_triton.errors import InvalidInput
 from cosmos_triton.geometry import CONTEXT_FRAMES
+from cosmos_triton.media.limits import Deadline
 
 # A strip of 1x5000 pixels would be blown up to gigabytes, of which a thousandth is kept.
 MAX_CROPPED_AWAY = 32
 
+_BAND_PIXELS = 1 << 20  # resized at a time: 12 MB in float32
+_NETWORK_VALUES = np.arange(256, dtype=np.float32) / np.float32(255) * 2 - 1  # of each byte
 
-def preprocess(frames: NDArray[np.uint8], height: int, width: int) -> Tensor:
+
+def preprocess(
+    frames: NDArray[np.uint8], height: int, width: int, deadline: Deadline | None = None
+) -> Tensor:
     """Frames at the size and range of the networks.
 
     Args:
         frames: uint8 RGB [n, H, W, 3] of any size.
         height, width: pixels of the model's video.
+        deadline: checked before each frame.
 
     Returns:
         float32 [3, n, height, width]; nominally [-1, 1], the resize may exceed it by an ulp.
 
     Raises:
-        InvalidInput: the picture is so elongated that less than 1/32 of it would be kept.
+        InvalidInput: the picture is so elongated that less than 1/32 of it would be kept, or time is up.
     """
     source = (frames.shape[1], frames.shape[2])
     size = resized_size(source, (height, width))
@@ -42,11 +49,40 @@ def preprocess(frames: NDArray[np.uint8], height: int, width: int) -> Tensor:
     top, left = _centred(size[0] - height), _centred(size[1] - width)
     out = torch.empty(3, len(frames), height, width)
     for index, frame in enumerate(frames):  # one by one: nine 4K frames in float32 are a gigabyte
-        pixels = torch.tensor(frame).permute(2, 0, 1)[None].float() / 255.0 * 2.0 - 1.0  # [1, 3, H, W]
-        if size != source:
-            pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
-        out[:, index] = pixels[0, :, top : top + height, left : left + width]
+        if deadline:
+            deadline.check()
+        narrow = _resized_across(frame, size[1], slice(left, left + width))
+        out[:, index] = _resized_down(narrow, size[0], slice(top, top + height))
     return out
+
+
+# A resize is one across followed by one down. Rows do not mix in the first, nor columns in the second:
+# band by band they give the pixels of the whole, to the last bit, without the whole in float32.
+
+
+def _resized_across(frame: NDArray[np.uint8], width: int, kept: slice) -> Tensor:
+    """A frame [H, W, 3] resized to `width` columns, of which some are kept → [3, H, kept]."""
+    rows = max(1, _BAND_PIXELS // frame.shape[1])
+    out = torch.empty(3, len(frame), kept.stop - kept.start)
+    for top in range(0, len(frame), rows):
+        band = frame[top : top + rows].transpose(2, 0, 1)  # [h, W, 3] -> [3, h, W]
+        pixels = torch.from_numpy(_NETWORK_VALUES[band])
+        out[:, top : top + rows] = _resized(pixels, (pixels.shape[1], width))[..., kept]
+    return out
+
+
+def _resized_down(pixels: Tensor, height: int, kept: slice) -> Tensor:
+    """Pixels [3, H, W] resized to `height` rows, of which some are kept → [3, kept, W]."""
+    columns = max(4, _BAND_PIXELS // max(height, pixels.shape[1]))
+    count = math.ceil(pixels.shape[2] / columns)  # of nearly equal bands: PyTorch gets a single column wrong
+    bands = torch.tensor_split(pixels, count, dim=2)
+    return torch.cat([_resized(band, (height, band.shape[2]))[:, kept] for band in bands], dim=2)
+
+
+def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    if pixels.shape[1:] == size:
+        return pixels
+    return F.interpolate(pixels[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 def resized_size(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
@@ -59,20 +95,23 @@ def resized_size(source: tuple[int, int], target: tuple[int, int]) -> tuple[int,
     return math.ceil(ratio * source[0]), math.ceil(ratio * source[1])
 
 
-def context_frames(frames: NDArray[np.uint8], height: int, width: int) -> Tensor:
+def context_frames(
+    frames: NDArray[np.uint8], height: int, width: int, deadline: Deadline | None = None
+) -> Tensor:
     """What the video encoder sees: `preprocess`, with a single frame repeated to nine.
 
     The tokenizer is causal: of nine equal frames, the first latent is that of the one frame.
 
     Args:
         frames: uint8 RGB [1 or 9, H, W, 3].
+        height, width, deadline: see `preprocess`.
 
     Returns:
         float32 [3, 9, height, width].
     """
     if len(frames) not in (1, CONTEXT_FRAMES):
         raise ValueError(f"context of {len(frames)} frames, must be 1 or {CONTEXT_FRAMES}")
-    return preprocess(frames, height, width).expand(3, CONTEXT_FRAMES, height, width).contiguous()
+    return preprocess(frames, height, width, deadline).expand(3, CONTEXT_FRAMES, height, width).contiguous()
 
 
 def to_uint8(video: Tensor) -> NDArray[np.uint8]:

@@ -16,18 +16,25 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from cosmos_triton.errors import CosmosError, InvalidInput
+from cosmos_triton.media.decoded import DecodedMedia
+from cosmos_triton.media.display import shown
 from cosmos_triton.media.limits import Deadline, MediaLimits
 
+_THREADS = 4  # each holds frames of its own
+_PADDING = (b"free", b"skip", b"wide")  # boxes whose content nobody reads
 
-def last_frames(
-    data: bytes, wanted: int, limits: MediaLimits, deadline: Deadline
-) -> tuple[list[NDArray[np.uint8]], int]:
-    """The last `wanted` frames, upright uint8 RGB [H, W, 3] each, and the number in the file.
+# Titles in any encoding: PyAV 17 and 18 fail on one that is not UTF-8 unless told, later ones take all.
+_ANY_METADATA: Any = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+def decode_video(data: bytes, wanted: int, limits: MediaLimits, deadline: Deadline) -> DecodedMedia:
+    """The last `wanted` frames as a player shows them.
 
     Raises:
         InvalidInput: the file is damaged, too large or too long, has no video or too few frames.
@@ -44,7 +51,8 @@ def last_frames(
             kept = _decode_from(container, stream, None, wanted, limits, deadline)
         if len(kept) < wanted:
             raise _too_short(len(kept), wanted)
-        return [_upright(frame) for frame in _same_size(kept)], survey.frames
+        frames, notes = shown(_same_size(kept), stream, limits, deadline)
+        return DecodedMedia(frames, "video", wanted, survey.frames, notes)
 
 
 def all_frames(data: bytes) -> NDArray[np.uint8]:
@@ -118,20 +126,14 @@ def _same_size(frames: list[VideoFrame]) -> list[VideoFrame]:
     return frames
 
 
-def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
-    """RGB [H, W, 3], turned as the file's display matrix says (phones film sideways)."""
-    rgb = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90) % 4  # rotation is in degrees, counter-clockwise
-    return np.ascontiguousarray(np.rot90(rgb, quarter_turns))
-
-
 def _video_stream(container: InputContainer) -> VideoStream:
     stream: Any = container.streams.best("video")
-    if not isinstance(stream, VideoStream):
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
         raise InvalidInput("the mp4 has no video track")
     if stream.codec_context is None:
         raise InvalidInput("the mp4 video has a codec that cannot be decoded")
     stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = _THREADS
     return stream
 
 
@@ -154,6 +156,8 @@ def _check_whole(data: bytes) -> None:
         if size < 8 or not kind.isalnum():  # padding after the last box
             return
         if position + size > len(data):
+            if kind in _PADDING:
+                return
             name = kind.decode("ascii", "replace")
             missing = position + size - len(data)
             raise InvalidInput(f"the mp4 is cut short: box '{name}' lacks {missing} bytes")
@@ -163,13 +167,11 @@ def _check_whole(data: bytes) -> None:
 def _opened(data: bytes, limits: MediaLimits) -> InputContainer:
     # The format is fixed, so that no byte can turn the file into a playlist that names others.
     # FFmpeg itself refuses frames above max_pixels, before it allocates them.
-    return av.open(
-        io.BytesIO(data),
-        mode="r",
-        format="mp4",
-        metadata_errors="ignore",
-        options={"max_pixels": str(limits.max_video_pixels)},
+    options = {"max_pixels": str(limits.max_video_pixels)}
+    container: InputContainer = av.open(
+        io.BytesIO(data), mode="r", format="mp4", options=options, **_ANY_METADATA
     )
+    return container
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cosmos_triton.checkpoints import catalog
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.errors import InvalidInput
-from cosmos_triton.media import MediaLimits, context_frames, decode_media, encode_mp4
+from cosmos_triton.media import Deadline, MediaLimits, context_frames, decode_media, encode_mp4
 from cosmos_triton.serving.checks import check_picture_size
 from cosmos_triton.serving.parameters import StageParameters
 from cosmos_triton.serving.settings import StageSettings
@@ -29,8 +29,14 @@ class MediaDecoder:
         data = to_bytes(inputs, "media")
         if data is None:
             raise InvalidInput("media is missing")
-        media = decode_media(data, num_input_frames=integer(inputs, "num_input_frames"), limits=self._limits)
-        frames = context_frames(media.frames, self._geometry.height, self._geometry.width)
+        deadline = Deadline(self._limits.max_seconds)
+        media = decode_media(
+            data,
+            num_input_frames=integer(inputs, "num_input_frames"),
+            limits=self._limits,
+            deadline=deadline,
+        )
+        frames = context_frames(media.frames, self._geometry.height, self._geometry.width, deadline)
         section = {
             "input": {
                 "kind": media.kind,
@@ -38,7 +44,8 @@ class MediaDecoder:
                 "height": media.height,
                 "frames": media.source_frames,
                 "used_frames": media.num_input_frames,
-            }
+            },
+            "notes": list(media.notes),
         }
         return StageResult(
             {
