@@ -115,7 +115,7 @@ class DiffusionTransformer(nn.Module):
             timesteps: [B], c_noise = ln(sigma) / 4.
             tokens: [B, T, h, w] integer ids; the grid is resized to H x W.
             text: [B, S, C] text embeddings.
-            fps: frame rate that stretches the temporal positions; 24 leaves them as they are. For parity only.
+            fps: frame rate that stretches the temporal positions; 24 leaves them alone. For parity only.
             padding_mask: [B, 1, Hp, Wp], 1 where pixels are padding; None for no padding. For parity only.
 
         Returns:

@@ -54,7 +54,7 @@ class LatentStatistics(nn.Module):
 
 
 class ContinuousEncoder(nn.Module):
-    """Video [B, 3, 8k+1, H, W] in [-1, 1] -> raw latents [B, 16, k+1, H/8, W/8]. Not served: for parity only."""
+    """Video [B, 3, 8k+1, H, W] in [-1, 1] -> raw latents [B, 16, k+1, H/8, W/8]. For parity only."""
 
     def __init__(self, architecture: TokenizerArchitecture) -> None:
         super().__init__()
