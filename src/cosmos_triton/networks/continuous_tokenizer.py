@@ -37,7 +37,7 @@ class LatentStatistics(nn.Module):
         self.register_buffer("std", std.float().reshape(channels, -1, 1, 1), persistent=False)
 
     def normalise(self, raw: Tensor) -> Tensor:
-        """[B, C, t, h, w] raw -> [B, C, t, h, w] normalised, float32. Not served: for parity only."""
+        """[B, C, t, h, w] raw -> [B, C, t, h, w] normalised, float32. For parity only."""
         frames = self._frames(raw)
         return (raw.float() - self.mean[:, :frames]) / self.std[:, :frames]
 
