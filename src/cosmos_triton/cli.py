@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a full disk, a folder that cannot be written to
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        sys.stderr.write(f"cosmos-triton: {what}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("cosmos-triton: interrupted\n")
         return 130

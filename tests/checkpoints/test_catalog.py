@@ -102,9 +102,9 @@ def test_of_several_models_one_is_named(tiny: Path, copy: Path) -> None:
         autoregressive_models(CheckpointFolder(copy))
     named = autoregressive_models(CheckpointFolder(copy), {Kind.BASE: other})
     assert named[Kind.BASE].directory == copy / other
-    assert chosen_models(copy, [other, "tiny-video2world"]) == {
+    assert chosen_models(CheckpointFolder(copy), [other, "tiny-video2world"]) == {
         Kind.BASE: other,
         Kind.VIDEO2WORLD: "tiny-video2world",
     }
     with pytest.raises(ConfigurationError, match="are of one kind"):
-        chosen_models(copy, [other, "Cosmos-Predict1-tiny"])
+        chosen_models(CheckpointFolder(copy), [other, "Cosmos-Predict1-tiny"])

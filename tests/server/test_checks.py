@@ -75,9 +75,9 @@ def test_room_is_told_in_gigabytes(tmp_path: Path) -> None:
 def test_the_environment_overrides_a_parameter(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings(repository, repository)
     monkeypatch.delenv("COSMOS_VIDEO_GUARDRAIL_POSTURE", raising=False)
-    assert checks.parameters(chosen, "video_guardrail")["posture"] == "built-in"
+    assert checks.parameter(chosen, "video_guardrail", "posture") == "built-in"
     monkeypatch.setenv("COSMOS_VIDEO_GUARDRAIL_POSTURE", "full")
-    assert checks.parameters(chosen, "video_guardrail")["posture"] == "full"
+    assert checks.parameter(chosen, "video_guardrail", "posture") == "full"
 
 
 def test_a_posture_without_its_package_or_weights_is_refused(
@@ -115,7 +115,10 @@ def test_without_graphs_only_what_has_them_is_served(repository: Path, copied: C
         checks.ensembles_to_serve(
             settings(repository, folder), CheckpointFolder(folder), ("cosmos_base_fast",)
         )
-    with pytest.raises(ConfigurationError, match=r"lacks video_decoder\.onnx, text_encoder\.onnx"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"lacks text_encoder\.onnx, video_decoder\.onnx",
+    ):
         checks.check_graphs(settings(repository, folder))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cosmos_triton.pipeline import PROFILES
-from cosmos_triton.server.checks import parameters
+from cosmos_triton.server.checks import parameter
 from cosmos_triton.server.launch import ServerSettings
 
 NEEDED = {"full": "guardrail", "built-in": "serve", "disabled": "serve"}  # extra by guardrail posture
@@ -32,7 +32,7 @@ def test_the_image_has_the_extras_that_its_postures_need(
     for profile in PROFILES:
         settings = ServerSettings(repository / "model_repository", repository, profile)
         for stage in ("prompt_guardrail", "video_guardrail"):
-            assert NEEDED[parameters(settings, stage)["posture"]] in extras.split(",")
+            assert NEEDED[parameter(settings, stage, "posture")] in extras.split(",")
 
 
 def test_one_opencv_is_left(recipe: str) -> None:

@@ -20,6 +20,7 @@ from cosmos_triton.host import VISIBLE_VARIABLE, Gpu
 from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, loaded_networks
 from cosmos_triton.runtimes.plans import Host, check_plans
 from cosmos_triton.server.launch import SHARED_MEMORY, ServerSettings
+from cosmos_triton.serving.parameters import PROFILE_VALUES, read_parameters
 
 if TYPE_CHECKING:  # seconds of torch
     from cosmos_triton.checkpoints.folder import CheckpointFolder
@@ -121,7 +122,7 @@ def check_writable(folder: Path) -> None:
 def check_guardrails(settings: ServerSettings) -> None:
     """Refuse a posture whose packages or weights are not here."""
     for stage, wanted in _GUARDRAIL_FILES.items():
-        if stage not in settings.models or parameters(settings, stage).get("posture") != "full":
+        if stage not in settings.models or parameter(settings, stage, "posture") != "full":
             continue
         missing = [name for name in _GUARDRAIL_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
@@ -158,7 +159,7 @@ def missing_graphs(settings: ServerSettings, networks: Sequence[str]) -> list[st
         network
         for network in networks
         if settings.profile != DEFAULT
-        and parameters(settings, network).get("runtime") == "onnx"
+        and parameter(settings, network, "runtime") == "onnx"
         and not graph_path(settings.checkpoint_dir, network).is_file()
     ]
 
@@ -177,19 +178,10 @@ def graphs_sentence(checkpoint_dir: Path, missing: Sequence[str]) -> str:
     )
 
 
-def parameters(settings: ServerSettings, model: str) -> dict[str, str]:
-    """The parameters that a stage will be told: its pbtxt in force, overridden by COSMOS_<MODEL>_<KEY>."""
-    from google.protobuf import text_format  # type: ignore[import-untyped,unused-ignore]
-    from tritonclient.grpc.model_config_pb2 import ModelConfig  # type: ignore[import-untyped,unused-ignore]
-
-    folder = settings.model_repository / model
-    variant = folder / "configs" / f"{settings.profile}.pbtxt"
-    path = variant if settings.profile != DEFAULT and variant.is_file() else folder / "config.pbtxt"
-    config = text_format.Parse(path.read_text(), ModelConfig())
-    return {
-        key: os.environ.get(f"COSMOS_{model}_{key}".upper(), value.string_value)
-        for key, value in config.parameters.items()
-    }
+def parameter(settings: ServerSettings, stage: str, name: str) -> str:
+    """What a stage will be told: by the environment, else by its pbtxt in force, else by default."""
+    written = PROFILE_VALUES[settings.profile].get(stage, {})
+    return str(getattr(read_parameters(stage, written, os.environ), name))
 
 
 def ensembles_to_serve(

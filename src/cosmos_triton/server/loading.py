@@ -15,7 +15,9 @@ from typing import IO
 _LOADING = re.compile(r'"loading: (?P<model>\S+?):\d+"')
 _LOADED = re.compile(r"\"successfully loaded '(?P<model>[^']+)'\"")
 _FAILED = re.compile(r"\"failed to load '(?P<model>[^']+)' version \d+: (?:[A-Z][A-Za-z ]+: )?(?P<reason>.*)")
-_TRITON = re.compile(r"[IWEF]\d{4} |\d{4}-\d\d-\d\dT\S+ [IWEF] |[+|]|error: |$")  # its lines, and its tables
+_TRITON = re.compile(  # its lines and tables, and what NVML says where there is no card
+    r"[IWEF]\d{4} |\d{4}-\d\d-\d\dT\S+ [IWEF] |[+|]|error: |Error: Failed to initialize NVML|$"
+)
 _STUB = "triton_python_backend_stub"
 _UNEXPLAINED = "is not healthy"  # what Triton says of a stub that ended by itself
 _PATIENCE_S = 5.0  # Triton itself notices most stubs that end, within 2 s, and may know why
