@@ -16,7 +16,6 @@ from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
 from cosmos_triton.errors import (
     Cancelled,
     ConfigurationError,
-    CosmosError,
     DeadlineExceeded,
     InvalidInput,
     Unavailable,
@@ -225,8 +224,9 @@ def test_a_dying_thread_takes_every_request_to_its_outcome() -> None:
                 assert seed > 0
         for outcome in outcomes:
             error = outcome.any()
-            assert isinstance(error, SystemError)
-            assert not isinstance(error, CosmosError)
+            assert isinstance(error, Unavailable)
+            assert "has failed (SystemError) with the video inside" in str(error)
+        assert not engine.alive
         with pytest.raises(Unavailable, match="has failed"):
             submit(engine, request(9))
 

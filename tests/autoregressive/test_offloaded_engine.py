@@ -200,28 +200,42 @@ def test_warming_up_takes_the_turn() -> None:
     engine.stop()
 
 
-@pytest.mark.parametrize("loads", [0, 1], ids=["warm-up", "a video"])
-def test_a_device_without_room_ends_the_engine_and_not_its_neighbours(
-    loads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine, memory = offloaded(max_videos=1)
-    successful = iter([None] * loads)
+def without_room_once(memory: OffloadedMemory, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache finds no room at one time, and room again at all others."""
     cache = memory._ranges()[1]
+    fill, fills = cache.fill, iter(range(1000))
 
-    def fill() -> None:
-        if next(successful, "no room") == "no room":
-            raise MemoryError("no room")
+    def fill_if_room() -> None:
+        if next(fills) == after:
+            raise torch.OutOfMemoryError("no room")
+        fill()
 
-    monkeypatch.setattr(cache, "fill", fill)
-    if loads == 0:
-        with pytest.raises(MemoryError):
-            engine.start()
-    else:
+    monkeypatch.setattr(cache, "fill", fill_if_room)
+
+
+def test_an_engine_that_finds_no_room_at_its_start_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, memory = offloaded(max_videos=1)
+    without_room_once(memory, 0, monkeypatch)
+    with pytest.raises(torch.OutOfMemoryError):
         engine.start()
-        assert isinstance(submit(engine, request(0)).any(), MemoryError)
     with pytest.raises(Unavailable):
         engine.submit(request(1), Outcome())
     with turn(CPU):
+        engine.stop()
+
+
+def test_a_card_without_room_fails_those_who_wait_and_not_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, memory = offloaded(max_videos=1)
+    without_room_once(memory, 1, monkeypatch)
+    engine.start()
+    try:
+        refused = submit(engine, request(0)).any()
+        assert isinstance(refused, Unavailable)
+        assert "too little room" in str(refused)
+        with turn(CPU):  # its turn was given up
+            pass
+        submit(engine, request(0)).video()
+    finally:
         engine.stop()
 
 

@@ -30,7 +30,7 @@ from cosmos_triton.autoregressive.runner import Launched, Runner
 from cosmos_triton.autoregressive.scheduler import Job, OnDone, Scheduler, Step
 from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
-from cosmos_triton.errors import Unavailable
+from cosmos_triton.errors import CosmosError, Unavailable
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +88,11 @@ class Engine:
     def architecture(self) -> AutoregressiveArchitecture:
         """Of the model served."""
         return self._runner.architecture
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests, now or after `start`: false once its thread has died of an error."""
+        return self._stopping or self._thread.is_alive() or self._thread.ident is None
 
     def start(self) -> None:
         """Compile, capture, and begin to take requests. Returns when the first can run at full speed.
@@ -152,6 +157,8 @@ class Engine:
             else:
                 self._ready.set_exception(failure)
         finally:
+            with self._changed:
+                self._refusal = self._refusal or f"the engine has failed ({type(error).__name__})"
             self._fail_everything(error)
             self._leave_device()
 
@@ -196,7 +203,17 @@ class Engine:
         if not self._scheduler.queued:  # all have been given up: so is the wait for the device
             self._memory.unload()
             return False
-        if self._memory.load():
+        try:
+            loaded = self._memory.load()
+        except (
+            torch.OutOfMemoryError
+        ) as error:  # somebody else has the card's memory: later there may be room
+            _log.error("the weights do not fit on the card now: %s", error)
+            self._fail_everything(
+                Unavailable("the card has too little room for the model now; try again later")
+            )
+            return False
+        if loaded:
             self._admit()
             return True
         with self._changed:
@@ -270,8 +287,10 @@ class Engine:
             _log.exception("the engine's memory could not be given back")
 
     def _fail_everything(self, error: BaseException) -> None:
+        if not isinstance(error, CosmosError):
+            reason = f"the engine has failed ({type(error).__name__}) with the video inside; send it again"
+            error = Unavailable(reason)
         with self._changed:
-            self._refusal = self._refusal or f"the engine has failed ({type(error).__name__})"
             jobs = self._scheduler.jobs
         for job in jobs:
             self._end(job, error)

@@ -120,5 +120,6 @@ def _checked(answer: tuple[Any, ...]) -> Any:
     """What a call of the driver returned besides its status."""
     status, *values = answer
     if int(status):
-        raise RuntimeError(f"the CUDA driver answered {status.name}")
+        kind = torch.OutOfMemoryError if status.name == "CUDA_ERROR_OUT_OF_MEMORY" else RuntimeError
+        raise kind(f"the CUDA driver answered {status.name}")
     return values[0] if values else None

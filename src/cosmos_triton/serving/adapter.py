@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from cosmos_triton.serving import report as reports
-from cosmos_triton.serving.failures import error_response
+from cosmos_triton.serving.failures import error_response, is_lasting
+from cosmos_triton.serving.heartbeat import Heartbeat
 from cosmos_triton.serving.logs import log_to_triton
 from cosmos_triton.serving.metrics import Metrics, observe_stages
 from cosmos_triton.serving.settings import StageSettings
@@ -36,12 +37,17 @@ class StageModel:
         """Build the stage; an exception here keeps the model from becoming ready."""
         self._name = args["model_name"]
         log_to_triton(self._name)
+        self._heartbeat = Heartbeat.of(self._name)
         self._metrics = Metrics()
         self._stage = self._build(StageSettings.from_triton(args))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own."""
         return [self._answer(request) for request in requests]
+
+    def finalize(self) -> None:
+        """Sign out."""
+        self._heartbeat.stop()
 
     def _build(self, settings: StageSettings[Any]) -> Stage:
         return type(self).stage(settings)
@@ -60,6 +66,8 @@ class StageModel:
                 observe_stages(self._metrics, report)
             return response({**result.outputs, "report": from_bytes(reports.dump(report))})
         except Exception as error:
+            if is_lasting(error):
+                self._heartbeat.cannot_go_on()
             return error_response(error, self._name)
 
 

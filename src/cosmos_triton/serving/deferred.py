@@ -10,12 +10,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 
 from cosmos_triton.serving.failures import error_response
+from cosmos_triton.serving.heartbeat import Heartbeat
 from cosmos_triton.serving.logs import log_to_triton
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.settings import StageSettings
@@ -25,12 +27,19 @@ _log = logging.getLogger(__name__)
 
 
 class Reply:
-    """The one answer to one request."""
+    """The one answer to one request.
 
-    def __init__(self, request: Any, stage: str) -> None:
+    Args:
+        request: Triton's.
+        stage: its name, for the log.
+        on_answer: called once, when the answer is out.
+    """
+
+    def __init__(self, request: Any, stage: str, on_answer: Callable[[], None] = lambda: None) -> None:
         self._request = request  # its input arrays stay valid for as long as it lives
         self._sender = request.get_response_sender()
         self._stage = stage
+        self._on_answer = on_answer
         self._lock = threading.Lock()
         self._answered = False
 
@@ -61,6 +70,7 @@ class Reply:
                 answer = error_response(error, self._stage)
             self._sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             self._request = None
+            self._on_answer()
 
     def __del__(self) -> None:
         if not self._answered:
@@ -83,6 +93,10 @@ class DeferredStage(Protocol):
             timeout_us: the request's own time limit in microseconds; 0 for none.
         """
 
+    @property
+    def able(self) -> bool:
+        """Whether it can take requests, now or later."""
+
     def close(self) -> None:
         """Answer what is left and stop."""
 
@@ -96,15 +110,21 @@ class DeferredModel:
         """Build the stage; an exception here keeps the model from becoming ready."""
         self._name = args["model_name"]
         log_to_triton(self._name)
-        self._stage = type(self).stage(StageSettings.from_triton(args), Metrics())
+        self._heartbeat = Heartbeat.of(self._name)
+        stage = type(self).stage(StageSettings.from_triton(args), Metrics())
+        self._heartbeat.able = lambda: stage.able
+        self._stage = stage
 
     def execute(self, requests: list[Any]) -> None:
         """Hand each request to the stage, which answers later."""
         for request in requests:
-            reply = Reply(request, self._name)
+            request_id = request.request_id()
+            self._heartbeat.holds(request_id)
+            reply = Reply(request, self._name, partial(self._heartbeat.answered, request_id))
             with reply.failing():
-                self._stage.submit(read_inputs(request), reply, request.request_id(), request.timeout())
+                self._stage.submit(read_inputs(request), reply, request_id, request.timeout())
 
     def finalize(self) -> None:
         """End the stage."""
+        self._heartbeat.stop()
         self._stage.close()

@@ -78,6 +78,11 @@ class Sampler:
             cancelled = self._cancel(cancel_id.decode(errors="replace"))
             reply.result({"report": from_bytes(reports.dump({"cancelled": cancelled}))})
 
+    @property
+    def able(self) -> bool:
+        """Whether every engine runs."""
+        return all(engine.alive for engine in self._engines.values())
+
     def close(self) -> None:
         """Stop the engines; videos that run are answered with an error."""
         for engine in self._engines.values():
