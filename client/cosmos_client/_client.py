@@ -16,6 +16,7 @@ from cosmos_client._contract import (
     CANCEL_MODEL,
     ENSEMBLES,
     FRAMES_OUTPUT,
+    OPERATORS_ONLY,
     OUTPUTS,
 )
 from cosmos_client._errors import DeadlineExceeded, RequestCancelled, UsageError
@@ -174,7 +175,7 @@ class CosmosClient:
         try:
             index = self._triton.get_model_repository_index(client_timeout=timeout_s)
         except InferenceServerException as error:
-            if "restricted" not in (error.message() or ""):
+            if not OPERATORS_ONLY.search(error.message() or ""):
                 raise
             # A production server may keep its repository to its operators: ask for each by name.
             return tuple(self._model_by_name(name, timeout_s) for name in ENSEMBLES)

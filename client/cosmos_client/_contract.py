@@ -34,7 +34,7 @@ DEADLINE_PASSED = re.compile(r"the request's limit of \S+ s passed|Request timeo
 
 # Refused before its generation began, so that asking again repeats no work. Triton's sentences count
 # only without an ensemble's name in front: a later stage says the same when its turn comes.
-QUEUE_FULL = re.compile(r"the queue of \d+ videos is full|the server is draining")
+QUEUE_FULL = re.compile(r"the queue of \d+ videos is full|the server is full|the server is draining")
 NOT_ADMITTED = re.compile(
     r"(\[request id: [^\]]*\] )?"
     r"(Request for unknown model: .* has no available versions"
@@ -42,6 +42,9 @@ NOT_ADMITTED = re.compile(
     r"|Exceeds maximum queue size"
     r"|Server not ready)"
 )
+
+# What only the operator of a server may ask: by this server's front, and by Triton itself.
+OPERATORS_ONLY = re.compile(r"is for this server's operator|restricted")
 
 # Said to requests that arrive and to those that were running alike.
 STOPPING = re.compile(r"the server is stopping|Server is stopping", re.IGNORECASE)

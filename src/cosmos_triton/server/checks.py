@@ -42,9 +42,14 @@ _GUARDRAIL_FILES: Mapping[str, Sequence[tuple[tuple[str, ...], tuple[str, ...]]]
 }
 
 
-def check_ports(settings: ServerSettings) -> None:
+def check_ports(settings: ServerSettings, health_port: int = 0) -> None:
     """Refuse ports that another program listens on, and addresses that are not this machine's."""
-    ports = {"http": settings.http_port, "grpc": settings.grpc_port, "metrics": settings.metrics_port}
+    ports = {
+        "http": settings.http_port,
+        "grpc": settings.grpc_port,
+        "metrics": settings.metrics_port,
+        "health": health_port,
+    }
     for name, port in ports.items():
         if port and list(ports.values()).count(port) > 1:
             raise ConfigurationError(f"port {port} is asked for twice: give --{name}-port another")

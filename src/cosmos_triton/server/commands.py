@@ -13,33 +13,31 @@ from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.host import visible_gpus
 from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, PROFILES
-from cosmos_triton.server import checks
+from cosmos_triton.server import checks, loopback
 from cosmos_triton.server.folders import work_folder
 from cosmos_triton.server.installation import find_installation
-from cosmos_triton.server.launch import ServerSettings, run
+from cosmos_triton.server.launch import ServerSettings
 from cosmos_triton.server.prepare import BUILDING, prepare
+from cosmos_triton.server.supervisor import SupervisorSettings, supervise
 
 if TYPE_CHECKING:  # seconds of torch
     from cosmos_triton.checkpoints.folder import CheckpointFolder
 
 _REPOSITORY = Path(__file__).parents[3] / "model_repository"
 _EXIT_CODES = (
-    "Exit codes: 0 done; 1 refused, the last line on stderr says why; 2 wrong usage; otherwise "
-    "tritonserver's own, 128 and the signal's number if one ended it."
+    "Exit codes: 0 done, told to stop and every request answered; 1 refused, or requests were left, the last "
+    "line on stderr says why; 2 wrong usage; 70 stages died too often."
 )
 
-# Frames of one video are 65 MB; the Python backend's pool would otherwise grow by 1 MB at a time. Clients
-# connect anew every ten minutes, so that they spread over servers that came later.
+# Frames of one video are 65 MB; the Python backend's pool would otherwise grow by 1 MB at a time.
 _PRODUCTION = (
     "--backend-config=python,shm-default-byte-size=67108864",
     "--backend-config=python,shm-growth-byte-size=67108864",
-    "--grpc-max-connection-age=600000",
-    "--grpc-max-connection-age-grace=1800000",
 )
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add all three."""
+    """Add `serve`, `prepare`, `up` and `drain`."""
     serve_parser = subparsers.add_parser(
         "serve",
         help="run tritonserver over the model repository",
@@ -70,6 +68,16 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_server(up_parser)
     _add_state(up_parser)
     up_parser.set_defaults(run=up)
+
+    drain_parser = subparsers.add_parser(
+        "drain",
+        help="let the server on this machine finish what it has, and take nothing new",
+        description="Ask the server on this machine to refuse new requests, and wait until those inside are "
+        "answered. It then serves nothing; end it with SIGTERM. Exit codes: 0 empty; 1 not in time, or no "
+        "server answers.",
+    )
+    drain_parser.add_argument("--health-port", type=int, default=8003, help="default %(default)s")
+    drain_parser.set_defaults(run=drain)
 
 
 def add_folders(parser: argparse.ArgumentParser, variables: Mapping[str, str] = os.environ) -> None:
@@ -122,12 +130,31 @@ def _add_server(parser: argparse.ArgumentParser, variables: Mapping[str, str] = 
     add("--http-port", type=int, default=8000, help="default %(default)s")
     add("--grpc-port", type=int, default=8001, help="default %(default)s")
     add("--metrics-port", type=int, default=8002, help="default %(default)s")
+    add("--health-port", type=int, default=8003, help="/livez, /readyz, /drain (default %(default)s)")
+    add(
+        "--drain-s",
+        type=float,
+        default=1800.0,
+        help="how long a server that is told to stop works on the videos inside (default %(default)s)",
+    )
     add(
         "--exit-timeout-s",
         type=int,
-        default=300,
-        help="how long a stopping server waits for steps that run; videos in flight are not finished, see "
-        "docs/operations.md (default %(default)s)",
+        default=30,
+        help="how long it then waits for tritonserver to end (default %(default)s)",
+    )
+    add(
+        "--max-requests",
+        type=int,
+        default=40,
+        help="requests in the server at once; a further one is refused at once (default %(default)s)",
+    )
+    add(
+        "--admin-key-file",
+        type=Path,
+        metavar="FILE",
+        help="holds the key that opens Triton's administration to whoever sends it as cosmos-admin-key; "
+        "default: a key that nobody knows",
     )
     add("extra", nargs="*", help="further tritonserver arguments, after --")
 
@@ -153,7 +180,7 @@ def serve(arguments: argparse.Namespace) -> int:
     settings, _, video = checked(arguments)
     checks.check_networks(settings, video)
     _say_served(settings)
-    return run(settings)
+    return supervise(settings, _supervision(arguments))
 
 
 def prepare_only(arguments: argparse.Namespace) -> int:
@@ -168,7 +195,35 @@ def up(arguments: argparse.Namespace) -> int:
     arguments.extra = [*_PRODUCTION, *arguments.extra]
     settings = _prepared(arguments, arguments.build)
     _say_served(settings)
-    return run(settings)
+    return supervise(settings, _supervision(arguments))
+
+
+def drain(arguments: argparse.Namespace) -> int:
+    """Ask the server on this machine to finish."""
+    url = f"http://127.0.0.1:{arguments.health_port}/drain"
+    try:
+        answer = loopback.post(url)
+    except OSError as error:
+        raise ConfigurationError(f"no server is drained at {url}: {error}") from error
+    _say(answer.strip())
+    return 0
+
+
+def _supervision(arguments: argparse.Namespace) -> SupervisorSettings:
+    key = ""
+    if arguments.admin_key_file:
+        try:
+            key = arguments.admin_key_file.read_text().strip()
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"--admin-key-file {arguments.admin_key_file}: {error}") from error
+        if not key:
+            raise ConfigurationError(f"--admin-key-file {arguments.admin_key_file} is empty")
+    return SupervisorSettings(
+        health_port=arguments.health_port,
+        admin_key=key,
+        most_requests=arguments.max_requests,
+        drain_s=arguments.drain_s,
+    )
 
 
 def _prepared(arguments: argparse.Namespace, building: str) -> ServerSettings:
@@ -204,7 +259,7 @@ def checked(
         exit_timeout_s=arguments.exit_timeout_s,
         extra=tuple(arguments.extra),
     )
-    checks.check_ports(wanted)
+    checks.check_ports(wanted, arguments.health_port)
     if wanted.profile != "cpu":
         checks.check_gpu(wanted.profile, visible_gpus())
     find_installation()

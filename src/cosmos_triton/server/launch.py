@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,6 @@ _GPU_POOLS = [  # frames of one video are 62 MiB; Triton's own pools hold four o
     "--cuda-memory-pool-byte-size=0:268435456",
 ]
 _LOOK_S = 0.05  # a stub that fails at once lives about so long, and is known by name only while it lives
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -232,12 +231,15 @@ class Server:
 
 
 @contextmanager
-def started(settings: ServerSettings, log: IO[bytes] | None = None) -> Iterator[Server]:
+def started(
+    settings: ServerSettings, log: IO[bytes] | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """A tritonserver that loads its models, and is gone afterwards with its processes and shared memory.
 
     Args:
         settings: what to serve and where.
         log: where the server's output goes; this process's stderr if None.
+        variables: further environment variables of the server.
     """
     installation, work = find_installation(), work_folder()
     regions_before = _shared_memory_regions()
@@ -247,7 +249,7 @@ def started(settings: ServerSettings, log: IO[bytes] | None = None) -> Iterator[
         sink = log if log is not None else stack.enter_context(os.fdopen(os.dup(2), "wb"))
         process = subprocess.Popen(
             [*_ending_with_us(), *command(settings, installation, work)],
-            env=environment(settings, installation, work),
+            env={**environment(settings, installation, work), **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -275,37 +277,6 @@ def serving(
     with started(settings, log) as server:
         server.wait_until_ready(ready_timeout_s)
         yield server
-
-
-def run(settings: ServerSettings) -> int:
-    """Serve until the server ends, by itself or by a signal to this process; returns its exit code.
-
-    Raises:
-        ConfigurationError: it did not become ready.
-    """
-    with started(settings) as server, _signals_handed_on(server):
-        try:
-            server.wait_until_ready()
-        except ConfigurationError:
-            if not server.stopping:
-                raise
-        else:
-            _say(f"ready: {', '.join(settings.ensembles)} on gRPC {settings.host}:{settings.grpc_port}")
-        code = server.process.wait()
-    return code if code >= 0 else 128 - code
-
-
-@contextmanager
-def _signals_handed_on(server: Server) -> Iterator[None]:
-    def hand_on(number: int, _: object) -> None:
-        server.send(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
-
-    before = {number: signal.signal(number, hand_on) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _ending_with_us() -> list[str]:

@@ -18,6 +18,12 @@ def read(url: str, timeout_s: float) -> bytes:
         return bytes(answer.read())
 
 
+def post(url: str) -> str:
+    """What a POST without a body answers, however long that takes; raises like `read`."""
+    with _OPENER.open(urllib.request.Request(url, method="POST")) as answer:
+        return bytes(answer.read()).decode()
+
+
 def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Environment variables under which gRPC, too, reaches this machine without a proxy."""
     excepted = {
