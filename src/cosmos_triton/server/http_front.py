@@ -83,7 +83,10 @@ class HttpFront:
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
         model = self._public_model(request)
-        body = await request.read()  # 413 past the limit, unpacked
+        try:
+            body = await request.read()  # 413 past the limit, unpacked
+        except web.RequestPayloadError:
+            return _failure(400, "the body cannot be unpacked as its Content-Encoding says")
         header, tensors = _split(body, request.headers.get(HEADER_LENGTH))
         client_id = header.get("id", "")
         if not isinstance(client_id, str):
