@@ -81,6 +81,8 @@ class GrpcFront(grpc.GenericRpcHandler):  # type: ignore[misc]
             return await self._infer(method, body, context, administrator=administrator)
         if name in ("ModelReady", "ModelMetadata"):
             request = await _parsed(getattr(messages, f"{name}Request"), body, context)
+            if name == "ModelReady" and request.name not in self._public and not administrator:
+                return bytes(messages.ModelReadyResponse(ready=False).SerializeToString())
             await self._check_public(request.name, context, administrator=administrator)
         return await self._pass_on(method, body, context)
 

@@ -1,7 +1,7 @@
 """The HTTP door: health, metadata and inference of the public ensembles, and nothing else.
 
-Requests are bounded before Triton's parser sees them: the size that arrives, and the size that a compressed
-body unpacks to. Paths are matched against what is public and built anew, never passed on as they came.
+Requests are bounded before Triton's parser sees them, and compressed bodies are not taken. Paths are matched
+against what is public and built anew, never passed on as they came.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _GONE = frozenset({"transfer-encoding", "content-length", "connection", "content
 
 
 class HttpFront:
-    """The routes; see `GrpcFront` for the arguments. `max_bytes` bounds a body, unpacked."""
+    """The routes; see `GrpcFront` for the arguments. `max_bytes` bounds a body."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class HttpFront:
         self._public = frozenset(public)
         self._key = key
         self._ready = ready
+        self._max_bytes = max_bytes
         self.application = web.Application(client_max_size=max_bytes)
         self.application.add_routes(
             [
@@ -83,10 +84,11 @@ class HttpFront:
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
         model = self._public_model(request)
-        try:
-            body = await request.read()  # 413 past the limit, unpacked
-        except web.RequestPayloadError:
-            return _failure(400, "the body cannot be unpacked as its Content-Encoding says")
+        if "Content-Encoding" in request.headers:  # media is compressed, and little could unpack to much
+            return _failure(415, "send the body as it is, without a Content-Encoding")
+        if (request.content_length or 0) > self._max_bytes:
+            return _failure(413, f"the body has {request.content_length} bytes, at most {self._max_bytes}")
+        body = await request.read()  # 413 past the limit
         header, tensors = _split(body, request.headers.get(HEADER_LENGTH))
         client_id = header.get("id", "")
         if not isinstance(client_id, str):
@@ -141,7 +143,7 @@ async def serve(application: web.Application, host: str, port: int) -> web.AppRu
     Raises:
         OSError: the port is taken.
     """
-    runner = web.AppRunner(application, handler_cancellation=True, access_log=None)
+    runner = web.AppRunner(application, handler_cancellation=True, auto_decompress=False, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, host, port, reuse_port=False)
     await site.start()
