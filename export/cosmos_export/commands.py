@@ -13,6 +13,7 @@ from cosmos_export.worker import export_all
 from cosmos_triton.errors import CosmosError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.pipeline import ENSEMBLES, NETWORKS, loaded_networks
+from cosmos_triton.sentences import telling
 
 _GRAPHS_AT_A_TIME = 2
 
@@ -189,6 +190,7 @@ def _verify(options: argparse.Namespace) -> int:
             f"PyTorch in the same precision: {result.rounding.error:.2g}",
             flush=True,
         )
-    options.output.write_text(json.dumps(results, indent=2) + "\n")
+    with telling(options.output):
+        options.output.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written to {options.output}")
     return 1 if failures else 0

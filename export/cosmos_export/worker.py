@@ -9,10 +9,12 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 from cosmos_export.job import Exported, ExportJob
 from cosmos_triton.errors import ConfigurationError, CosmosError
+from cosmos_triton.sentences import telling
 
 
 def export_all(
@@ -33,6 +35,9 @@ def export_all(
                 yield pending[future], future.result()
             except CosmosError as error:
                 yield pending[future], error
+            except BrokenProcessPool:  # all that was not done fails with it
+                reason = "its process was ended from outside, perhaps for want of memory"
+                yield pending[future], ConfigurationError(reason)
 
 
 def run(network: str, job: ExportJob) -> Exported:
@@ -44,7 +49,8 @@ def run(network: str, job: ExportJob) -> Exported:
     try:
         from cosmos_export.steps import export_onnx, export_plan
 
-        return export_plan(network, job) if job.model_repository else export_onnx(network, job)
+        with telling(job.output_folder or job.model_repository or job.checkpoint_dir / "onnx"):
+            return export_plan(network, job) if job.model_repository else export_onnx(network, job)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"{error.name} is missing: pip install 'cosmos-triton[serve,export]'"

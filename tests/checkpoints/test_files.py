@@ -189,7 +189,7 @@ def _record_too_short(path: Path) -> None:
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
         (lambda path: path.write_text("<!DOCTYPE html><html>"), "a web page"),
         (lambda path: path.write_text("hello"), "is not a weight file: it begins with b'hello'"),
-        (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (lambda path: path.mkdir(), "is a folder, not a weight file"),
         (lambda path: path.symlink_to("nowhere"), "cannot be read: No such file"),
     ],
 )

@@ -11,6 +11,7 @@ import io
 import mmap
 import pickle
 import re
+import stat
 import struct
 import zipfile
 from collections import OrderedDict
@@ -35,6 +36,18 @@ _NOT_WEIGHTS = {
     b"<!doctype": "a web page, not weights",
     b"<html": "a web page, not weights",
 }
+_KINDS = {  # of what has a name in a folder and is no file
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_KERNEL = (Path("/proc"), Path("/sys"))  # files there are made as they are read, some without end
+# A record that is read whole: published ones have 0.3 MB; unpickled, a byte can become an object of 64.
+_LARGEST_RECORD = 1 << 24
+_MAPPED_RECORDS = ("data", "constants")  # folders of numbers, which are mapped, not read
+_UNREAD_RECORDS = ("code", "extra")
 _WRAPPERS = ("model", "state_dict")  # keys under which training code wraps a state dict
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -90,7 +103,18 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def _check_is_file(path: Path) -> None:
+    """Refuse what is no file before it is opened: a pipe would wait for a writer for ever."""
+    kind = stat.S_IFMT(path.stat().st_mode)
+    if kind != stat.S_IFREG:
+        raise CheckpointError(f"{path} is {_KINDS.get(kind, 'something else')}, not a weight file")
+    real = path.resolve()
+    if any(real.is_relative_to(folder) for folder in _KERNEL):
+        raise CheckpointError(f"{path} links to {real}, which is the kernel's and not a weight file")
+
+
 def _reader(path: Path) -> Callable[[Path], Any]:
+    _check_is_file(path)
     with path.open("rb") as file:
         start = file.read(64)
         size = file.seek(0, io.SEEK_END)
@@ -102,12 +126,29 @@ def _reader(path: Path) -> Callable[[Path], Any]:
     if start.startswith(_ZIP_START):
         if not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path} is damaged: its {size} bytes end early, as after a cut download")
+        _check_unpacked_sizes(path, size)
         return _read_torchscript if _is_torchscript(path) else _read_zip
     if start.startswith(_OLD_PICKLE_START):
         return _read_old
     if start[8:9] == b"{":
         return _read_safetensors
     raise CheckpointError(f"{path} is not a weight file: it begins with {start[:8]!r}")
+
+
+def _check_unpacked_sizes(path: Path, size: int) -> None:
+    """Refuse an archive of `size` bytes that would take much more memory when its records are read."""
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            folder = record.filename.partition("/")[2].partition("/")[0]
+            read_whole = folder not in (*_MAPPED_RECORDS, *_UNREAD_RECORDS)
+            limit = _LARGEST_RECORD if read_whole else max(size, _LARGEST_RECORD)
+            if folder in _MAPPED_RECORDS and record.compress_type != zipfile.ZIP_STORED:
+                raise CheckpointError(f"{path} is refused: its record {record.filename} is compressed")
+            if record.file_size > limit:
+                raise CheckpointError(
+                    f"{path} is refused: its record {record.filename} unpacks to {record.file_size} bytes, "
+                    f"and {limit} are the most that one may have in a file of {size}"
+                )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

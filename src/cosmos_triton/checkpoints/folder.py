@@ -33,8 +33,11 @@ from cosmos_triton.checkpoints.releases import COSMOS1, PREDICT1, Release, relea
 from cosmos_triton.checkpoints.strict import describe_differences
 from cosmos_triton.errors import CheckpointError
 from cosmos_triton.pipeline import ComponentName
+from cosmos_triton.sentences import sentence, telling
 
 _DEEPEST = 5  # folders below the checkpoint folder that are searched; the hub's cache needs 4
+
+_HUB_REPOSITORY = "models--"  # how folders of the hub's cache begin
 
 _FETCH = {Kind.BASE: "--models 4B", Kind.VIDEO2WORLD: "--models 5B"}  # the smallest of its kind
 
@@ -88,13 +91,18 @@ class CheckpointFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if not self.path.is_dir():
-            raise CheckpointError(f"checkpoint folder {self.path} does not exist")
+        with telling(self.path, CheckpointError):
+            if not self.path.is_dir():
+                raise CheckpointError(f"checkpoint folder {self.path} does not exist")
 
     @cached_property
     def files(self) -> tuple[WeightFile, ...]:
-        """Every weight file below the folder. Only headers are read."""
-        return tuple(_read(path) for path in _weight_files(self.path))
+        """Every weight file below the folder, and what is left out by its name, with the reason.
+
+        Only headers are read. Links to files are followed; links to folders are when they stay in this
+        folder or lead into the hub's cache.
+        """
+        return tuple(_weight_files(self.path))
 
     @cached_property
     def components(self) -> tuple[Component[Any], ...]:
@@ -253,15 +261,17 @@ class CheckpointFolder:
 
 def _is_json(path: Path) -> bool:
     try:
-        json.loads(path.read_bytes())
+        with telling(path, CheckpointError):
+            json.loads(path.read_bytes())
     except ValueError:  # not UTF-8, or not JSON
         return False
     return True
 
 
-def _weight_files(root: Path) -> Iterator[Path]:
+def _weight_files(root: Path) -> Iterator[WeightFile]:
     visited: set[str] = set()
-    for directory, below, names in os.walk(root, followlinks=True):
+    unlisted: list[OSError] = []
+    for directory, below, names in os.walk(root, followlinks=True, onerror=unlisted.append):
         depth = len(Path(directory).relative_to(root).parts)
         below[:] = sorted(name for name in below if not name.startswith(".") and depth < _DEEPEST)
         real = os.path.realpath(directory)
@@ -269,15 +279,32 @@ def _weight_files(root: Path) -> Iterator[Path]:
             below.clear()
             continue
         visited.add(real)
+        outside = {name: problem for name in below if (problem := _leads_out(Path(directory, name), root))}
+        below[:] = [name for name in below if name not in outside]
         if Path(directory).name == "snapshots":
             below[:] = _referenced_snapshots(Path(directory), below)
-        yield from (Path(directory, name) for name in sorted(names) if _may_hold_weights(name))
+        yield from (WeightFile(Path(directory, name), {}, problem) for name, problem in outside.items())
+        yield from (_read(Path(directory, name)) for name in sorted(names) if _may_hold_weights(name))
+    for error in unlisted:
+        yield WeightFile(Path(error.filename), {}, f"{sentence(error)}; what it holds is left out")
+
+
+def _leads_out(path: Path, root: Path) -> str:
+    """Why a folder is not searched: it is a link to a place that nobody meant as checkpoints."""
+    if not path.is_symlink():
+        return ""
+    real = path.resolve()
+    in_hubs_cache = any(part.startswith(_HUB_REPOSITORY) for part in real.parts)
+    if in_hubs_cache or real.is_relative_to(root.resolve()):
+        return ""
+    return f"{path} links to {real}, outside {root}, and is not searched: link its weight files instead"
 
 
 def _referenced_snapshots(directory: Path, revisions: Sequence[str]) -> list[str]:
     """Of several snapshots of one repository in the hub's cache, those that its `refs` name."""
     references = directory.parent / "refs"
-    named = {path.read_text().strip() for path in references.rglob("*") if path.is_file()}
+    with telling(references, CheckpointError):
+        named = {path.read_text().strip() for path in references.rglob("*") if path.is_file()}
     return sorted(named.intersection(revisions)) or list(revisions)
 
 

@@ -351,7 +351,7 @@ def _explained(repository: str, path: Path | None = None) -> Iterator[None]:
 
 
 def _unreachable(error: BaseException) -> HubUnreachable:
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    reason = re.sub(r"\[Errno -?\d+\] ", "", next(iter(str(error).splitlines()), "")) or type(error).__name__
     through = f" through the proxy {_proxies()}" if _proxies() else ""
     return HubUnreachable(f"{constants.ENDPOINT} cannot be reached{through}: {reason}")
 

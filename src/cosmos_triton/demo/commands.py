@@ -10,6 +10,7 @@ from pathlib import Path
 from cosmos_triton.checkpoints.commands import add_directory, say, size_text
 from cosmos_triton.checkpoints.releases import COMPONENTS, SIZES
 from cosmos_triton.errors import ConfigurationError
+from cosmos_triton.sentences import telling
 from cosmos_triton.server import checks, loopback
 from cosmos_triton.server.commands import add_folders
 from cosmos_triton.server.launch import ServerSettings, serving
@@ -55,11 +56,12 @@ def demo(arguments: argparse.Namespace) -> int:
     from cosmos_triton.media import all_frames, decode_media, encode_mp4
 
     folder: Path = arguments.output_folder
-    folder.mkdir(parents=True, exist_ok=True)
     clip, world, sheet, report, log = (
         folder / name for name in ("input.mp4", "world.mp4", "world.png", "report.json", "server.log")
     )
-    clip.write_bytes(encode_mp4(synthetic_clip()))
+    with telling(clip):
+        folder.mkdir(parents=True, exist_ok=True)
+        clip.write_bytes(encode_mp4(synthetic_clip()))
     settings = ServerSettings.on_free_ports(
         model_repository=arguments.model_repository,
         checkpoint_dir=arguments.checkpoint_dir,
@@ -69,7 +71,7 @@ def demo(arguments: argparse.Namespace) -> int:
     checks.check_graphs(settings)
     began = time.monotonic()
     say(f"starting tritonserver (log: {log})")
-    with log.open("wb") as log_file, serving(settings, log_file) as server:
+    with telling(log), log.open("wb") as log_file, serving(settings, log_file) as server:
         say(f"ready after {time.monotonic() - began:.1f} s; sending {clip} with cosmos-client")
         client = [sys.executable, "-m", "cosmos_client", "generate", "--url", server.grpc_url]
         options = ["--input", str(clip), "--output", str(world), "--save-report", str(report)]
@@ -80,10 +82,13 @@ def demo(arguments: argparse.Namespace) -> int:
         )
         if done.returncode:
             raise ConfigurationError(f"cosmos-client ended with code {done.returncode}; see {log}")
-    told = json.loads(report.read_text())
-    context = decode_media(clip.read_bytes()).frames
+    with telling(report):
+        told = json.loads(report.read_text())
     title = f"{told['model']} model, seed {told['seed']}, {told['seconds']['total']:.1f} s"
-    contact_sheet(context, all_frames(world.read_bytes()), title=title).save(sheet)
+    with telling(world):
+        context, made = decode_media(clip.read_bytes()).frames, all_frames(world.read_bytes())
+    with telling(sheet):
+        contact_sheet(context, made, title=title).save(sheet)
     say(f"done in {time.monotonic() - began:.1f} s; the server is stopped")
     print(world)
     print(sheet)

@@ -48,6 +48,7 @@ from cosmos_triton.checkpoints.releases import (
 from cosmos_triton.demo.tokenizer_trainer import write_text_tokenizer
 from cosmos_triton.demo.torch_zip import write_state_dict
 from cosmos_triton.errors import CheckpointError
+from cosmos_triton.sentences import telling
 
 _PROMPT_ROWS = 12  # rows of the stored text embeddings that a prompt of its length fills
 _HAAR_BANDS = 8  # of one Haar step over time, height and width
@@ -119,7 +120,8 @@ def init_random(
             for written in writing:
                 written.result()
     except OSError as error:
-        raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from error
+        place = error.filename or directory
+        raise CheckpointError(f"{place} cannot be written: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    with telling(path, CheckpointError):
+        path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 Spread = Callable[[str, Shape], tuple[float, float]]  # a tensor's mean and standard deviation

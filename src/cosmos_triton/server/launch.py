@@ -20,6 +20,7 @@ from typing import IO, Any
 from cosmos_triton import mapped
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, PROFILES, loaded_stages
+from cosmos_triton.sentences import telling
 from cosmos_triton.server import loopback
 from cosmos_triton.server.folders import interpreter_folder, plain, work_folder
 from cosmos_triton.server.installation import Installation, assemble_backends, find_installation
@@ -246,10 +247,13 @@ def started(
     for warning in ignored_variables(os.environ, settings.profile).values():
         _say(warning)
     with ExitStack() as stack:
-        sink = log if log is not None else stack.enter_context(os.fdopen(os.dup(2), "wb"))
+        sink = log if log is not None else stack.enter_context(_unbuffered_stderr())
+        with telling(work):  # its disk may be full
+            arguments = [*_ending_with_us(), *command(settings, installation, work)]
+            told = {**environment(settings, installation, work), **(variables or {})}
         process = subprocess.Popen(
-            [*_ending_with_us(), *command(settings, installation, work)],
-            env={**environment(settings, installation, work), **(variables or {})},
+            arguments,
+            env=told,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -267,6 +271,11 @@ def started(
             assert server.log is not None
             server.log.join()
             _remove_orphaned(regions_before)
+
+
+def _unbuffered_stderr() -> IO[bytes]:
+    """Without a buffer, which would fail once more when it is closed, if the log's disk is full."""
+    return os.fdopen(os.dup(2), "wb", buffering=0)
 
 
 @contextmanager
