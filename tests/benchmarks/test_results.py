@@ -12,7 +12,10 @@ from benchmarks.result import HEADER, REPOSITORY
 
 RESULTS = sorted((REPOSITORY / "benchmarks" / "results").iterdir())
 DOCUMENTS = [path for path in RESULTS if path.suffix == ".json"]
-NAME = re.compile(r"[a-z]+(-[a-z]+)*-(tiny|small|full|\d+B)-(cpu|h100|h200)(-[a-z0-9]+)*\.(json|md|csv|png|jpg)")
+NAME = re.compile(
+    r"[a-z]+(-[a-z]+)*-(tiny|small|full|\d+B)-(cpu|h100|h200)"
+    r"(-[a-z0-9]+)*\.(json|md|csv|png|jpg)"
+)
 
 
 def test_the_header_has_its_fields_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
