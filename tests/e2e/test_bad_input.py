@@ -32,7 +32,7 @@ def _the_server_still_answers(server: Server, clip: bytes):
         (b"no media at all, just text", "the media is .*; a png, jpeg, webp or mp4 file is taken"),
         (b"\x89PNG\r\n\x1a\n cut off", "the png image cannot be read"),
         (encode_mp4(synthetic_clip(frames=5)), "the video has 5 frames, 9 input frames are needed"),
-        (encode_mp4(synthetic_clip())[:3000], "the mp4 is cut short: box .* lacks [0-9]+ bytes"),
+        (encode_mp4(synthetic_clip())[:3000], "the video has 0 frames, 9 input frames are needed"),
     ],
     ids=["text", "cut png", "five frames", "cut mp4"],
 )
