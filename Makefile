@@ -92,4 +92,4 @@ $(VENV)/.bench: $(VENV)/.installed
 
 bench: $(VENV)/.bench checkpoints/tiny/.weights  ## perf_analyzer against the tiny models on the CPU: benchmarks/results/
 	$(BIN)/cosmos-triton export --checkpoint-dir checkpoints/tiny --onnx-only
-	$(BIN)/python -m benchmarks.serve --checkpoint-dir checkpoints/tiny --profile cpu --name serve-cpu-tiny
+	$(BIN)/python -m benchmarks.serve --checkpoint-dir checkpoints/tiny --profile cpu --name serve-tiny-cpu

@@ -1,4 +1,6 @@
-"""Measurements of the real thing: the server (`serve`) and its networks (`networks`).
+"""Measurements of the real thing.
 
-Every program prints a table for people first; its last line on stdout is one JSON document.
+`serve` measures a server, `networks` and `precision` its networks, `engine`, `engine_kernels`,
+`engine_settings` and `drafts` the autoregressive engine. Each is run as `python -m benchmarks.NAME`, prints a
+table for people and ends with one line of JSON: a header (`result.HEADER`) and the figures.
 """

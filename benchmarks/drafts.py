@@ -1,17 +1,17 @@
 """Which first drafts serve parallel decoding best, on videos a network has learned.
 
-    python -m benchmarks.drafts --seconds 60 --output benchmarks/results/engine-drafts.json
+    python -m benchmarks.drafts --seconds 60 --output benchmarks/results/drafts-small-cpu.json
 
 Random weights say nothing about drafts, and the published weights are not at hand, so this trains a small
 network on synthetic videos: two random textures drift over a grid with constant velocities, under noise, and
 a token is the pair of their quantised values. Then it generates worlds with every source of drafts, window
-and sampling setting, and counts passes. Tokens are the same in all cases, as the last column checks. The
-last line is one JSON document.
+and sampling setting, and counts passes. Tokens are the same in all cases, as the last column checks. Prints a
+table; the last line is one JSON document.
 """
 
 import argparse
 import dataclasses
-import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.host import describe
+from benchmarks.result import describe, finish, table
 from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
 from cosmos_triton.autoregressive import plain, plain_steps
 from cosmos_triton.autoregressive.kv_cache import KVCache
@@ -168,7 +168,7 @@ def main() -> None:
         if options.weights is not None:
             weights = {name: tensor.bfloat16() for name, tensor in network.state_dict().items()}
             torch.save({"weights": weights, "steps": steps, "loss": loss}, options.weights)
-    print(f"{steps} steps, {loss:.3f} nats a token")
+    print(f"{steps} steps, {loss:.3f} nats a token", file=sys.stderr)
     if options.train_only:
         return
     network = network.cpu().requires_grad_(False)
@@ -196,20 +196,17 @@ def main() -> None:
                     print(
                         f"T {temperature} p {top_p} window {window:>2} {draft_source:<6} "
                         f"{1 / used:.2f} tokens a pass, same tokens {same}",
-                        flush=True,
+                        file=sys.stderr,
                     )
     result = {
-        "benchmark": "drafts",
-        **describe(),
+        **describe("drafts"),
         "trained_on": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "training_steps": steps,
         "nats_per_token": loss,
         "noise": options.noise,
         "results": rows,
     }
-    if options.output is not None:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    finish(table(rows), result, options.output)
 
 
 if __name__ == "__main__":

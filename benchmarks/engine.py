@@ -10,7 +10,6 @@ device, measured first. Prints a table; the last line is one JSON document.
 """
 
 import argparse
-import json
 import queue
 import statistics
 import time
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.host import describe
+from benchmarks.result import describe, finish
 from cosmos_triton.architectures import AUTOREGRESSIVE, TEXT_ROWS, AutoregressiveArchitecture
 from cosmos_triton.autoregressive import plain
 from cosmos_triton.autoregressive.commands import Decode, Prefill, Start
@@ -243,8 +242,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         passes.append(measure_pass(runner, 1, middle, clock, copy_speed))
         del runner
     result = {
-        "benchmark": "engine",
-        **describe(),
+        **describe("engine"),
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "model": options.model,
         "operations": "plain" if network.operations is plain else "fused",
@@ -317,11 +315,7 @@ def main() -> None:
     options = parser.parse_args()
     with torch.inference_mode():
         result = run(options)
-    print(table(result))
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    finish(table(result), result, options.output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The engine's kernels: right against the plain operations in float32, and how fast next to libraries.
 
-    python -m benchmarks.engine_kernels --output benchmarks/results/engine-kernels-h100.json
+    python -m benchmarks.engine_kernels --output benchmarks/results/engine-kernels-4B-h100.json
 
 Needs a GPU. Inputs are random; errors are ‖out - reference‖ / ‖reference‖. Timings are replays of CUDA
 graphs over weights and caches that do not fit the L2 cache. A comparison that a version of PyTorch cannot
@@ -8,7 +8,6 @@ run leaves its error instead of a time. The last line is one JSON document.
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -22,7 +21,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from benchmarks.engine import random_network
-from benchmarks.host import describe
+from benchmarks.result import describe, finish, table
 from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.autoregressive import fused, nucleus, plain
 from cosmos_triton.autoregressive.kernels import nucleus as fused_nucleus
@@ -299,6 +298,19 @@ def read_speed() -> float:
     return data.nbytes / microseconds(lambda: data.sum(), 3) / 1e3
 
 
+def _tables(result: dict[str, Any]) -> str:
+    checks = [
+        {"check": name, "relative error": value}
+        for group in ("errors", "rows_matter")
+        for name, value in result[group].items()
+    ]
+    times: dict[str, list[dict[str, Any]]] = {}
+    for row in result["times"]:
+        times.setdefault(" ".join(row), []).append(row)
+    read = f"read {result['read_gigabytes_per_second']:.0f} GB/s"
+    return "\n\n".join([table(checks), read, *map(table, times.values())])
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -309,26 +321,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.manual_seed(0)
-    result: dict[str, Any] = {"benchmark": "engine_kernels", **describe()}
+    result: dict[str, Any] = {**describe("engine_kernels")}
     with torch.inference_mode():
         checks = (check_linear, check_norm, check_attention, check_sampler)
         result["errors"] = {name: value for check in checks for name, value in check()}
         result["rows_matter"] = dict(check_rows())
-        for group in ("errors", "rows_matter"):
-            for name, value in result[group].items():
-                print(f"{name:<28} {value:.2e}")
         result["read_gigabytes_per_second"] = read_speed()
-        print(f"read {result['read_gigabytes_per_second']:.0f} GB/s")
-        result["times"] = []
-        for name in options.times:
-            for row in jobs[name]():
-                result["times"].append(row)
-                print(
-                    "  ".join(f"{k} {v:.1f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-                )
-    if options.output is not None:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+        result["times"] = [row for name in options.times for row in jobs[name]()]
+    finish(_tables(result), result, options.output)
     wrong = [name for name, value in result["errors"].items() if not value <= TOLERANCE]
     if wrong:
         raise SystemExit(f"over {TOLERANCE}: {', '.join(wrong)}")

@@ -1,17 +1,17 @@
 """Which settings of the engine's kernels are fastest: decode passes of 4B while one setting changes.
 
-    python -m benchmarks.engine_settings --output benchmarks/results/engine-settings-h100.json
+    python -m benchmarks.engine_settings --output benchmarks/results/engine-settings-4B-h100.json
 
 Needs a GPU. First all settings are compiled, several at a time, and compared bit by bit with the present
 ones; then each is timed in its place in the pass; last the best of every kernel together, for each length of
-attention's splits, which all passes share. The file is written after each pass; the last line is the same
-JSON document.
+attention's splits, which all passes share. The file is written after each pass. Prints a
+table; the last line is the same JSON document.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.engine import Clock, ceiling, measure_pass, random_network
 from benchmarks.engine_kernels import DIM, FFN, HEADS, KV_HEADS, SEQUENCE, VOCABULARY, WIDTH
-from benchmarks.host import describe
+from benchmarks.result import describe, finish, table, write
 from cosmos_triton.architectures import AUTOREGRESSIVE
 from cosmos_triton.autoregressive.kernels import attention, linear
 from cosmos_triton.autoregressive.kernels import nucleus as fused_nucleus
@@ -266,8 +266,7 @@ def scan(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     clock = Clock("cuda")
     copy_speed = ceiling(clock, "cuda")
     result: dict[str, Any] = {
-        "benchmark": "engine_settings",
-        **describe(),
+        **describe("engine_settings"),
         "ceiling_gigabytes_per_second": copy_speed,
         "compile_seconds": time.perf_counter() - began,
         "fields": FIELDS,
@@ -322,10 +321,10 @@ def main() -> None:
     began = time.perf_counter()
     with torch.inference_mode():
         for result in scan(options):
-            options.output.write_text(json.dumps(result, indent=1) + "\n")
+            write(result, options.output)
             rows = result["together"][-1:] or result["trials"][-1:]
-            print(f"{time.perf_counter() - began:6.1f} s  {rows}", flush=True)
-    print(json.dumps(result))
+            print(f"{time.perf_counter() - began:6.1f} s  {rows}", file=sys.stderr)
+    finish(table(result["trials"]), result, options.output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The stages' networks alone, in this process: seconds, memory, and the error of what is not exact.
 
-    python -m benchmarks.networks --size full --output benchmarks/results/networks_h100.json
+    python -m benchmarks.networks --size full --output benchmarks/results/networks-full-h100.json
     python -m benchmarks.networks --size full --networks chunks    # memory and time of one diffusion step
     python -m benchmarks.networks --size full --networks host      # the stages beside the GPU
 
@@ -9,7 +9,6 @@ are those of random weights.
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.host import describe
+from benchmarks.result import describe, finish, table
 from cosmos_triton.architectures import (
     AUTOREGRESSIVE,
     CONTINUOUS_TOKENIZERS,
@@ -441,8 +440,18 @@ def text_encoder(preset: str, machine: Machine, repeats: int) -> dict[str, Any]:
     return result
 
 
+def tables(result: Mapping[str, Any]) -> str:
+    """One table for each group of networks."""
+    groups = ("tokenizers", "text_encoder", "diffusion", "chunks", "host")
+    return "\n\n".join(
+        table([{group: name, **figures} for name, figures in result[group].items()])
+        for group in groups
+        if group in result
+    )
+
+
 def main() -> int:
-    """Measure, print a line for each measurement and the result as JSON."""
+    """Measure; progress goes to stderr, a table and the result as JSON to stdout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", choices=sorted(SIZES), default="tiny", help="default %(default)s")
     parser.add_argument(
@@ -458,7 +467,7 @@ def main() -> int:
     use_compile_cache()
     size = SIZES[arguments.size]
     chosen = arguments.networks.split(",")
-    result: dict[str, Any] = {"benchmark": "networks", **describe(), "size": arguments.size}
+    result: dict[str, Any] = {**describe("networks"), "size": arguments.size}
     result["ceilings"] = ceilings(machine)
     _say(f"ceilings: {result['ceilings']}")
     if "tokenizers" in chosen:
@@ -476,15 +485,12 @@ def main() -> int:
         )
     if "host" in chosen:
         result["host"] = host_stages(size.geometry, arguments.repeats)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result))
+    finish(tables(result), result, arguments.output)
     return 0
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

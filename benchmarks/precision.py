@@ -1,18 +1,16 @@
 """What half precision does to the networks that become TensorRT plans, against float32.
 
-    python -m benchmarks.precision [--output FILE]
+    python -m benchmarks.precision --output benchmarks/results/precision-full-cpu.json
 
 Published widths, seeded random weights, a small frame, on the CPU. Says how many token ids change,
-and how far pixels move; a GPU rounds differently in the last bit, not in kind. Prints one JSON
-document.
+and how far pixels move; a GPU rounds differently in the last bit, not in kind. Prints a table;
+the last line is one JSON document.
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.result import describe, finish, table
 from cosmos_triton.architectures import CONTINUOUS_TOKENIZERS, DISCRETE_TOKENIZERS
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.demo.random_weights import write_tokenizer
@@ -35,21 +34,17 @@ PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--output", type=Path, help="write the document here instead of to stdout")
+    parser.add_argument("--output", type=Path, help="also write the JSON here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = _checkpoint(Path(place))
         results = [row for network in MEASURED for row in _measure(network, folder)]
-    document = {
+    result = {
+        **describe("precision"),
         "what": f"published widths, random weights, {VIDEO.frames}x{VIDEO.height}x{VIDEO.width}",
-        "versions": {name: version(name) for name in ("torch", "diffusers")},
         "results": results,
     }
-    text = json.dumps(document, indent=2)
-    if options.output:
-        options.output.write_text(text + "\n")
-    else:
-        print(text)
+    finish(table(results), result, options.output)
 
 
 def _checkpoint(place: Path) -> CheckpointFolder:

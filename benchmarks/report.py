@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.stages import path_seconds
 from cosmos_triton.pipeline import STAGES
+from cosmos_triton.tables import text_table
 
 _ORDER = {stage: place for place, stage in enumerate(STAGES)}
 _WAITING = "waiting"
@@ -63,19 +64,6 @@ def memory_rows(result: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def text_table(rows: Rows) -> str:
-    """Aligned columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
 def markdown_table(rows: Rows) -> str:
     """The same for Markdown."""
     header, *body = rows
@@ -86,7 +74,8 @@ def markdown_table(rows: Rows) -> str:
 def console(result: Mapping[str, Any]) -> str:
     """All tables, one after the other."""
     return "\n\n".join(
-        text_table(rows) for rows in (latency_rows(result), stage_rows(result), memory_rows(result))
+        text_table(rows, right=range(1, len(rows[0])))
+        for rows in (latency_rows(result), stage_rows(result), memory_rows(result))
     )
 
 

@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import memory, perf_analyzer, report, stages
-from benchmarks.host import REPOSITORY, describe
+from benchmarks.result import REPOSITORY, describe, finish, without_folders
+from benchmarks.result import write as write_json
 from cosmos_client import CosmosClient
 from cosmos_triton.demo.sample_clip import synthetic_clip
 from cosmos_triton.demo.sheet import contact_sheet
@@ -155,13 +156,13 @@ def write(result: dict[str, Any], folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     plots = report.plot(result, folder, name)
     texts = {
-        ".json": json.dumps(result, indent=1) + "\n",
         ".csv": report.as_csv(result),
         ".md": report.markdown(result, plots),
     }
     for suffix, text in texts.items():
         (folder / f"{name}{suffix}").write_text(text)
-    return [*(folder / f"{name}{suffix}" for suffix in texts), *plots]
+    write_json(result, folder / f"{name}.json")
+    return [*(folder / f"{name}{suffix}" for suffix in (".json", *texts)), *plots]
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -193,7 +194,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--checkpoint-dir or --url is needed")
     if arguments.videos_each < 1:
         parser.error(f"--videos-each {arguments.videos_each} is below 1")
-    arguments.name = arguments.name or f"serve-{arguments.ensemble}-{arguments.profile}"
+    arguments.name = arguments.name or f"serve-{arguments.ensemble}-{arguments.profile}".replace("_", "-")
     return arguments
 
 
@@ -204,11 +205,12 @@ def main(words: Sequence[str] | None = None) -> int:
     if arguments.residency:
         os.environ[RESIDENCY_VARIABLE] = arguments.residency
     result: dict[str, Any] = {
-        "benchmark": "serve",
-        **describe(),
+        **describe("serve"),
         "ensemble": arguments.ensemble,
         "profile": arguments.profile,
-        "environment": {key: os.environ[key] for key in sorted(os.environ) if key.startswith("COSMOS_")},
+        "environment": {
+            key: without_folders(os.environ[key]) for key in sorted(os.environ) if key.startswith("COSMOS_")
+        },
     }
     try:
         perf_analyzer.find()
@@ -227,9 +229,8 @@ def main(words: Sequence[str] | None = None) -> int:
         "timeline": thinned(sampler.record.as_dict()),
     }
     files = write(result, arguments.output_folder, arguments.name)
-    print(report.console(result))
-    print("\n".join(["", *(str(path) for path in files), ""]))
-    print(json.dumps({key: value for key, value in result.items() if key != "timeline"}))
+    tables = "\n".join([report.console(result), "", *map(str, files)])
+    finish(tables, {key: value for key, value in result.items() if key != "timeline"})
     return 0
 
 

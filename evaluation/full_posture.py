@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.host import commit
+from benchmarks.result import commit
 
 _PACKAGES = ("cosmos-guardrail", "torch", "torchvision", "transformers")
 _TESTS = ("tests/guardrails", "-m", "full_guardrails and not gpu")

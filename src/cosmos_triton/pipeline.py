@@ -133,7 +133,7 @@ _FRAMES = NetworkTensor("frames", "uint8", ("F", "H", "W", 3))
 #
 # Precisions: diffusion network and T5 as published (T5 overflows in float16). The tokenizers' decoders
 # likewise: that moves pixels by 0.6 levels on average. Their encoder stays in float32, because bfloat16
-# changes 4 % of the token ids (benchmarks/results/tokenizer_precision_cpu.json), and it is small.
+# changes 4 % of the token ids (benchmarks/results/precision-full-cpu.json), and it is small.
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmarks import memory, perf_analyzer, report, serve, stages
-from benchmarks.host import describe
+from benchmarks.result import describe
 
 TABLE = (
     "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,Server Compute Input,"
@@ -119,7 +119,7 @@ def test_reports_have_every_number_and_three_plots(answer: perf_analyzer.Answer,
     level = serve.level(answer, {"ar_sampler": 15.0})
     record = memory.Record([memory.Sample(float(i), {"ar_sampler": 10**9}, {}, None) for i in range(3)])
     result = {
-        **describe(),
+        **describe("serve"),
         "ensemble": "cosmos_base",
         "profile": "cpu",
         "environment": {"COSMOS_RESIDENCY": "offload"},

@@ -29,10 +29,10 @@ def _the_server_still_answers(server: Server, clip: bytes):
 @pytest.mark.parametrize(
     ("media", "message"),
     [
-        (b"no media at all, just text", "media"),
-        (b"\x89PNG\r\n\x1a\n cut off", "png"),
-        (encode_mp4(synthetic_clip(frames=5)), "5"),
-        (encode_mp4(synthetic_clip())[:3000], "mp4|video|media"),
+        (b"no media at all, just text", "the media is .*; a png, jpeg, webp or mp4 file is taken"),
+        (b"\x89PNG\r\n\x1a\n cut off", "the png image cannot be read"),
+        (encode_mp4(synthetic_clip(frames=5)), "the video has 5 frames, 9 input frames are needed"),
+        (encode_mp4(synthetic_clip())[:3000], "the video has 0 frames, 9 input frames are needed"),
     ],
     ids=["text", "cut png", "five frames", "cut mp4"],
 )
@@ -45,12 +45,12 @@ def test_media(client: CosmosClient, media: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"temperature": -1.0}, "-1"),
-        ({"temperature": float("nan")}, "nan"),
-        ({"temperature": float("inf")}, "inf"),
-        ({"top_p": 0.0}, "0"),
-        ({"top_p": 1.5}, "1.5"),
-        ({"top_p": float("nan")}, "nan"),
+        ({"temperature": -1.0}, "temperature -1.0 is not a number from 0 up"),
+        ({"temperature": float("nan")}, "temperature nan is not"),
+        ({"temperature": float("inf")}, "temperature inf is not"),
+        ({"top_p": 0.0}, "top_p 0.0 is not in"),
+        ({"top_p": 1.5}, "top_p 1.5 is not in"),
+        ({"top_p": float("nan")}, "top_p nan is not in"),
         ({"num_input_frames": 5}, "num_input_frames is 5"),
         ({"num_input_frames": 0}, "num_input_frames is 0"),
     ],
@@ -62,7 +62,11 @@ def test_parameters(client: CosmosClient, clip: bytes, values: dict[str, float],
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    [("", "prompt"), ("   \n", "prompt"), ("word " * 2_000_000, "prompt")],
+    [
+        ("", "a prompt is needed"),
+        ("   \n", "a prompt is needed"),
+        ("word " * 2_000_000, "the prompt has 10000000 bytes, at most"),
+    ],
     ids=["empty", "blank", "10 MB"],
 )
 def test_prompts(client: CosmosClient, clip: bytes, prompt: str, message: str) -> None:

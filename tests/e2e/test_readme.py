@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cosmos_triton import cli
 from cosmos_triton.server.launch import Server
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -38,9 +39,7 @@ def test_make_verbs_exist(repository: Path) -> None:
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith(".venv/bin/cosmos-triton ")])
 def test_operator_commands_parse(line: str) -> None:
-    subcommand = shlex.split(line)[1]
-    told = subprocess.run([sys.executable, "-m", "cosmos_triton", subcommand, "--help"], capture_output=True)
-    assert told.returncode == 0
+    assert callable(cli.parser().parse_args(shlex.split(line)[1:]).run)
 
 
 @pytest.mark.triton
@@ -67,8 +66,3 @@ def test_python_example(server: Server, workspace: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "(5, 10, 16)" in done.stdout
     assert (workspace / "world.mp4").is_file()
-
-
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
-def test_links_lead_somewhere(repository: Path, link: str) -> None:
-    assert (repository / link).exists()

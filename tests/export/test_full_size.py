@@ -1,6 +1,7 @@
 """All five networks at their published size, compiled on this machine, with its memory watched.
 
-    pytest tests/export/test_full_size.py -m slow --basetemp DIR
+    COSMOS_RESULTS=benchmarks/results/export-full-cpu.json \
+      python -m pytest tests/export/test_full_size.py -m slow --basetemp DIR
 
 needs 40 GiB in DIR (weight files of random numbers, and plans) and about 18 GiB of memory. With
 COSMOS_RESULTS set, figures are written to that file.
@@ -8,16 +9,15 @@ COSMOS_RESULTS set, figures are written to that file.
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.result import describe, write
 from cosmos_triton.architectures import (
     CONTINUOUS_TOKENIZERS,
     DIFFUSION_DECODERS,
@@ -77,7 +77,7 @@ def test_published_size(network: str, tmp_path: Path) -> None:
     plan = plan_path(repository, network)
     record = PlanRecord.read(record_path(plan))
     graphs = list(checkpoint.rglob("*.onnx"))
-    _write_result(
+    _record(
         {
             "network": network,
             "plan_gib": round(record.plan.size / 2**30, 2),
@@ -122,19 +122,11 @@ def _anonymous(pid: int) -> int:
     )
 
 
-def _write_result(result: dict[str, object]) -> None:
-    print(json.dumps(result))
+def _record(figures: dict[str, object]) -> None:
+    """Add a network's figures to the result at $COSMOS_RESULTS, under a header of this run."""
     if path := os.environ.get("COSMOS_RESULTS"):
         file = Path(path)
-        document = (
-            json.loads(file.read_text())
-            if file.is_file()
-            else {
-                "what": f"export and ahead-of-time build at {VIDEO}, random bf16 weights",
-                "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
-                "versions": {n: version(n) for n in ("torch", "onnxscript", "tensorrt-rtx-cu13-bindings")},
-                "results": [],
-            }
-        )
-        document["results"] = [r for r in document["results"] if r["network"] != result["network"]] + [result]
-        file.write_text(json.dumps(document, indent=2) + "\n")
+        earlier = json.loads(file.read_text())["results"] if file.is_file() else []
+        others = [row for row in earlier if row["network"] != figures["network"]]
+        what = f"export and ahead-of-time build at {VIDEO}, random bf16 weights"
+        write({**describe("export"), "what": what, "results": [*others, figures]}, file)

@@ -8,7 +8,7 @@ from cosmos_triton.errors import ConfigurationError
 ROW_BUDGET = 64  # up to so many rows, a decode pass costs about as much as with one: it is memory bound
 
 DRAFT_SOURCES = {
-    "frame": "the token at the same place one latent frame earlier",
+    "frame": "the token at the same position one latent frame earlier",
     "above": "the token above, in the same frame",
     "left": "the last token drawn",
     "random": "a hash of the position",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_triton.checkpoints.releases import MODELS, OPTIONAL, PREDICT1, RELEASES
+from cosmos_triton.tables import text_table
 
 if TYPE_CHECKING:  # torch and huggingface_hub are imported by the command that needs them
     from cosmos_triton.checkpoints.download import Item
@@ -80,7 +81,7 @@ def _print_plan(items: Sequence["Item"]) -> None:
         (size_text(item.missing_bytes), size_text(item.file.size), item.file.repository, item.file.name)
         for item in items
     ]
-    _print_table([("to fetch", "size", "repository", "file"), *rows], right=2)
+    sys.stdout.write(text_table([("to fetch", "size", "repository", "file"), *rows], right=(0, 1)) + "\n")
     total = sum(item.missing_bytes for item in items)
     sys.stdout.write(f"{size_text(total)} to fetch of {size_text(sum(item.file.size for item in items))}\n")
 
@@ -126,7 +127,7 @@ def _print_report(report: "FolderReport") -> None:
     ]
     if rows:
         header = ("component", "architecture", "tensors", "parameters", "dtype", "size", "state", "directory")
-        _print_table([header, *rows])
+        sys.stdout.write(text_table([header, *rows]) + "\n")
     for problem in [*(part.problem for part in report.components if part.problem), *report.unreadable]:
         sys.stdout.write(f"problem: {_shortened(problem)}\n")
     sys.stdout.write(f"guardrail: {report.guardrail or 'not here'}\n")
@@ -145,17 +146,6 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-dir", type=Path, default=DEFAULT_DIRECTORY, metavar="DIR", help="default %(default)s"
     )
-
-
-def _print_table(rows: Sequence[Sequence[str]], right: int = 0) -> None:
-    """Columns as wide as their widest entry; the first `right` of them flush right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column < right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
 
 
 def size_text(count: int) -> str:

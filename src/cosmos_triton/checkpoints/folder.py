@@ -141,25 +141,27 @@ class CheckpointFolder:
         models = [c for c in self.components if c.family is AUTOREGRESSIVE_FAMILY]
         if model is not None:
             named = [c for c in models if self._is_named(c, model)]
-            return self._only(named, f"autoregressive model {model}", f"--models {model}")
+            return self._require_one(named, f"autoregressive model {model}", f"--models {model}")
         fitting = [c for c in models if c.architecture.kind is kind]
-        return self._only(fitting, f"autoregressive {kind} model", _FETCH[kind], "; name one with --model")
+        return self._require_one(
+            fitting, f"autoregressive {kind} model", _FETCH[kind], "; name one with --model"
+        )
 
     def discrete_tokenizer(self) -> Component[TokenizerArchitecture]:
         """DV8x16x16, from `autoencoder.jit` or from `encoder.jit` and `decoder.jit`."""
-        return self._sole(DISCRETE_TOKENIZER_FAMILY, "discrete tokenizer (DV8x16x16)")
+        return self._require_family(DISCRETE_TOKENIZER_FAMILY, "discrete tokenizer (DV8x16x16)")
 
     def continuous_tokenizer(self) -> Component[TokenizerArchitecture]:
         """CV8x8x8, from `autoencoder.jit` or from `encoder.jit` and `decoder.jit`."""
-        return self._sole(CONTINUOUS_TOKENIZER_FAMILY, "continuous tokenizer (CV8x8x8)")
+        return self._require_family(CONTINUOUS_TOKENIZER_FAMILY, "continuous tokenizer (CV8x8x8)")
 
     def diffusion_decoder(self) -> Component[DiffusionDecoderArchitecture]:
         """The diffusion network, `net.*` of its `model.pt`."""
-        return self._sole(DIFFUSION_DECODER_FAMILY, "diffusion decoder")
+        return self._require_family(DIFFUSION_DECODER_FAMILY, "diffusion decoder")
 
     def text_encoder(self) -> Component[TextEncoderArchitecture]:
         """The encoder half of T5; its tokenizer's files lie in the same directory."""
-        return self._sole(TEXT_ENCODER_FAMILY, "text encoder (T5-11B)", fetch="--models 5B")
+        return self._require_family(TEXT_ENCODER_FAMILY, "text encoder (T5-11B)", fetch="--models 5B")
 
     def component(self, name: ComponentName) -> Component[Any]:
         """The component that a network of the pipeline is made of."""
@@ -169,7 +171,7 @@ class CheckpointFolder:
     def mean_std(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the continuous latents: two of [C=16, F latent frames]."""
         tokenizer = self.continuous_tokenizer()
-        path = self._beside(tokenizer, "mean_std")
+        path = self._companion_file(tokenizer, "mean_std")
         content = read_object(path)
         values = list(content.values() if isinstance(content, Mapping) else content)
         if isinstance(content, Mapping) and {"mean", "std"} <= set(content):
@@ -191,7 +193,7 @@ class CheckpointFolder:
     def default_text(self) -> Tensor:
         """The stored text embeddings that base models' diffusion decoding uses: [512, text width]."""
         decoder = self.diffusion_decoder()
-        path = self._beside(decoder, "aux_vars")
+        path = self._companion_file(decoder, "aux_vars")
         content = read_object(path)
         text = content.get("context") if isinstance(content, Mapping) else None
         width = decoder.architecture.text_dim
@@ -227,10 +229,12 @@ class CheckpointFolder:
         }
         return model.casefold() in names
 
-    def _sole(self, family: Family, what: str, fetch: str = "--models 4B") -> Component[Any]:
-        return self._only([c for c in self.components if c.family is family], what, fetch)
+    def _require_family(self, family: Family, what: str, fetch: str = "--models 4B") -> Component[Any]:
+        return self._require_one([c for c in self.components if c.family is family], what, fetch)
 
-    def _only(self, found: Sequence[Component[A]], what: str, fetch: str, advice: str = "") -> Component[A]:
+    def _require_one(
+        self, found: Sequence[Component[A]], what: str, fetch: str, advice: str = ""
+    ) -> Component[A]:
         """The one whole component of `found`, or an error that says what is there instead."""
         whole = [component for component in found if not component.problem]
         preferred = [component for component in whole if self.release_of(component) is self.release]
@@ -248,7 +252,7 @@ class CheckpointFolder:
             f"`cosmos-triton download {fetch} --checkpoint-dir {self.path}` fetches it{unreadable}"
         )
 
-    def _beside(self, component: Component[Any], stem: str) -> Path:
+    def _companion_file(self, component: Component[Any], stem: str) -> Path:
         for suffix in (".pt", ".safetensors"):
             path = component.directory / f"{stem}{suffix}"
             if path.is_file():
@@ -328,7 +332,7 @@ def _components(files: Sequence[WeightFile]) -> Iterator[Component[Any]]:
             pieces.setdefault(family, {})[file.path] = family.canonical_tensors(file.tensors)
     unreadable = [file.problem for file in files if file.problem]
     for family, tensors in pieces.items():
-        yield _assembled(family, tensors, unreadable)
+        yield _assemble(family, tensors, unreadable)
 
 
 def closest_family(tensors: Mapping[str, Tensor]) -> Family | None:
@@ -342,20 +346,20 @@ def closest_family(tensors: Mapping[str, Tensor]) -> Family | None:
     return scores[max(scores)] if scores else None
 
 
-def _assembled(family: Family, pieces: Mapping[Path, Mapping[str, Tensor]], unreadable: Sequence[str]) -> Any:
+def _assemble(family: Family, pieces: Mapping[Path, Mapping[str, Tensor]], unreadable: Sequence[str]) -> Any:
     """The component made of files that complete each other: shards, or an encoder and its decoder.
 
     Of files that repeat each other (`autoencoder.jit` beside `encoder.jit` and `decoder.jit`) the set
     that comes closest to a preset is taken.
     """
-    candidates = [_compared(family, joined) for joined in _joined(pieces)]
+    candidates = [_match_preset(family, joined) for joined in _join_shards(pieces)]
     chosen, differences = min(candidates, key=lambda candidate: len(candidate[1]))
     if not differences:
         return chosen
     return replace(chosen, problem="; ".join([*unreadable, differences]))
 
 
-def _joined(pieces: Mapping[Path, Mapping[str, Tensor]]) -> Iterator[dict[Path, Mapping[str, Tensor]]]:
+def _join_shards(pieces: Mapping[Path, Mapping[str, Tensor]]) -> Iterator[dict[Path, Mapping[str, Tensor]]]:
     """For each file, that file with all others whose tensors are not among those taken before."""
     for first in pieces:
         names = set(pieces[first])
@@ -367,7 +371,7 @@ def _joined(pieces: Mapping[Path, Mapping[str, Tensor]]) -> Iterator[dict[Path, 
         yield taken
 
 
-def _compared(family: Family, pieces: Mapping[Path, Mapping[str, Tensor]]) -> tuple[Component[Any], str]:
+def _match_preset(family: Family, pieces: Mapping[Path, Mapping[str, Tensor]]) -> tuple[Component[Any], str]:
     """A component of the preset that the tensors resemble most, and how they differ from it."""
     tensors = {name: tensor for piece in pieces.values() for name, tensor in piece.items()}
     shapes, presets = _shapes(tensors), _presets(family)

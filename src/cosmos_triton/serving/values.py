@@ -29,7 +29,10 @@ def integer(inputs: Arrays, name: str) -> int | None:
 
 
 def number(inputs: Arrays, name: str) -> float | None:
-    """The single element of a floating tensor, or None. FP32 0.8 is read as 0.8, not 0.800000012."""
+    """The single element of a floating tensor, or None.
+
+    FP32 0.8 is read as 0.8, not 0.800000012, so that the report shows what the user typed.
+    """
     array = inputs.get(name)
     return None if array is None else float(str(_single(array, name)))
 
