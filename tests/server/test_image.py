@@ -79,7 +79,7 @@ def test_the_health_check_asks_no_proxy(recipe: str, monkeypatch: pytest.MonkeyP
         "server = http.server.HTTPServer(('127.0.0.1', 0), A)\n"
         "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
     )
-    asking = program.replace("8000/", "{server.server_port}/").replace("'http:", "f'http:")
+    asking = program.replace("8003/", "{server.server_port}/").replace("'http:", "f'http:")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     done = subprocess.run([sys.executable, "-c", answering + asking], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,4 @@
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -117,35 +116,10 @@ from cosmos_triton.server.installation import Installation
 launch.find_installation = lambda: Installation(Path({binary!r}), "", None, None)
 launch.Server.ready = lambda self: True
 settings = launch.ServerSettings(Path({repository!r}), Path("/tmp"), "cpu")
-sys.exit(launch.run(settings))
+with launch.started(settings) as server:
+    print("ready: stand-in", file=sys.stderr, flush=True)
+    server.process.wait()
 """
-
-
-@pytest.mark.parametrize(
-    ("script", "sent", "code"),
-    [
-        ("trap 'kill $!; exit 0' TERM; sleep 60 & wait", signal.SIGTERM, 0),
-        ("trap 'kill $!; exit 5' TERM; sleep 60 & wait", signal.SIGHUP, 5),
-        ("trap 'kill $!; exit 0' INT; sleep 60 & wait", signal.SIGINT, 0),
-        ("exec sleep 60", signal.SIGTERM, 143),
-    ],
-)
-def test_signals_reach_the_server_and_its_code_comes_back(
-    repository: Path, tmp_path: Path, script: str, sent: signal.Signals, code: int
-) -> None:
-    binary = tmp_path / "tritonserver"
-    binary.write_text(f"#!/bin/bash\n{script}\n")
-    binary.chmod(0o755)
-    program = STAND_IN.format(
-        path=sys.path, binary=str(binary), repository=str(repository / "model_repository")
-    )
-    running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
-    assert running.stderr is not None
-    assert running.stderr.readline().startswith("ready: cosmos_base, ")
-    time.sleep(0.3)  # for the stand-in's trap
-    running.send_signal(sent)
-    assert running.wait(20) == code
-    running.stderr.close()
 
 
 def test_a_server_does_not_outlive_a_killed_parent(repository: Path, tmp_path: Path) -> None:

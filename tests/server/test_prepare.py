@@ -18,6 +18,7 @@ from cosmos_triton.host import Gpu
 from cosmos_triton.runtimes.plans import Host
 from cosmos_triton.server import commands, prepare
 from cosmos_triton.server.launch import ServerSettings, free_ports
+from cosmos_triton.server.supervisor import SupervisorSettings
 
 TINY = VideoGeometry(33, 160, 256)
 H100 = Gpu("NVIDIA H100", "9.0", "580")
@@ -58,11 +59,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[ServerSettings]:
     """The settings that a server would have been started with."""
     started: list[ServerSettings] = []
 
-    def run(settings: ServerSettings) -> int:
+    def supervise(settings: ServerSettings, _: SupervisorSettings) -> int:
         started.append(settings)
         return 0
 
-    monkeypatch.setattr(commands, "run", run)
+    monkeypatch.setattr(commands, "supervise", supervise)
     return started
 
 
