@@ -210,7 +210,9 @@ def sample(count: int, seed: int, events: float = 0.5) -> Scenes:
         speed=speed,
         acceleration=acceleration,
         bend=bend,
-        bend_after=torch.where(turns * (1 - standing) > 0, _other_bend(bend, uniform(0.005, 0.010)), bend),
+        bend_after=torch.where(
+            turns * (1 - standing) > 0, _other_bend(bend, uniform(0.005, 0.010), chance(0.5)), bend
+        ),
         light=light,
         light_after=torch.where(dims > 0, (light + choice(0.5, 0.5) + 1) % 3, light),
         sun_place=torch.stack([uniform(20, 236), uniform(22, 52)], dim=1),
@@ -377,16 +379,17 @@ def prompts(scenes: Scenes) -> list[str]:
             does = "comes towards us" if int(scene.other) == 1 else "overtakes"
             parts.append(f"a {colour} car {does}")
         if float(scene.ball):
-            parts.append(f"a {balls[int(scene.ball_colour)]} ball bounces")
+            colour = balls[int(scene.ball_colour)]
+            parts.append(f"{'an' if colour == 'orange' else 'a'} {colour} ball bounces")
         if after != light:
             parts.append(turns)
         sentences.append((", ".join(parts) + ".").capitalize())
     return sentences
 
 
-def _other_bend(bend: Tensor, size: Tensor) -> Tensor:
-    """A clear bend to the other side than the road bends now."""
-    return torch.where(bend > 0, -size, size)
+def _other_bend(bend: Tensor, size: Tensor, right: Tensor) -> Tensor:
+    """A clear bend to the other side than the road bends now; from a straight, to the one that is drawn."""
+    return torch.where(bend == 0, size * (2 * right - 1), -size * bend.sign())
 
 
 def _smooth(x: Tensor) -> Tensor:
