@@ -1,6 +1,7 @@
 """Training and judging the two tokenizers."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from small_world.scenes import BALL, CAR, LIGHTS, Clips, Scenes
 
 OBJECTS, EDGES, MOTION = 1.0, 0.25, 0.1  # weights of the terms beside the error of the whole picture
 LATENT_NOISE = 0.05  # of the continuous latents' deviation
+STATISTICS_CLIPS = 2000
+
+Again = Callable[[Tensor], tuple[Tensor, Tensor]]
 _FLOOR = 1e-5  # of a mean square error, of pixels in [-1, 1]: 56 dB
 
 
@@ -82,7 +86,8 @@ class TokenizerStage:
         """Measures on held-out clips, with the weights as they are stored."""
         assert isinstance(network, TrainableTokenizer)
         chosen, clips = held_out(self.test_clips, self.device)
-        return judge(stored(network), chosen, clips)
+        kept = stored(network)
+        return judge(lambda video: reconstruct(kept, video), chosen, clips, kept.architecture.codebook_size)
 
     def result(self, network: nn.Module) -> dict[str, Tensor]:
         """Weights as they are stored: bf16, by the modules' names."""
@@ -99,6 +104,14 @@ def stored(network: TrainableTokenizer) -> TrainableTokenizer:
 
 
 @torch.no_grad()
+def latent_statistics(network: TrainableTokenizer, video: Tensor, batch: int = 8) -> dict[str, Tensor]:
+    """`mean` and `std` of raw latents of uint8 video [N, T, H, W, 3]: [C, t] each, bf16 on the CPU."""
+    latents = torch.cat([network.encode(_signed(clips)) for clips in video.split(batch)])
+    spread, mean = torch.std_mean(latents, dim=(0, 2, 3))  # [N, t, h, w, C] -> [t, C]
+    return {"mean": mean.T.to("cpu", torch.bfloat16), "std": spread.T.to("cpu", torch.bfloat16)}
+
+
+@torch.no_grad()
 def reconstruct(network: TrainableTokenizer, video: Tensor) -> tuple[Tensor, Tensor]:
     """uint8 [N, T, H, W, 3] → its reconstruction as the project writes it, and tokens or raw latents."""
     latents = network.encode(_signed(video))
@@ -109,20 +122,28 @@ def reconstruct(network: TrainableTokenizer, video: Tensor) -> tuple[Tensor, Ten
     return ((1 + decoded.clamp(-1, 1)) / 2 * 255).floor().to(torch.uint8), shown
 
 
-def judge(network: TrainableTokenizer, chosen: Scenes, clips: Clips, batch: int = 8) -> dict[str, Any]:
-    """PSNR of whole clips, of cars and ball, of first frames and by light; codes used and their entropy."""
-    whole, objects, first, shown = [], [], [], []
+def judge(again: Again, chosen: Scenes, clips: Clips, codebook: int = 0, batch: int = 8) -> dict[str, Any]:
+    """PSNR of whole clips, of cars and ball, of first frames and by light; codes used and their entropy.
+
+    Args:
+        again: uint8 [N, T, H, W, 3] → its reconstruction, and tokens or latents.
+        chosen: the scenes of the clips.
+        codebook: number of different tokens; 0 for a continuous tokenizer.
+    """
+    whole, objects, first, shown, sharpness = [], [], [], [], []
     for i in range(0, len(chosen), batch):
         video, labels = clips.video[i : i + batch], clips.labels[i : i + batch]
-        again, codes = reconstruct(network, video)
-        error = (again.float() - video.float()).square().mean(-1) / 255**2  # [N, T, H, W]
+        copy_, codes = again(video)
+        error = (copy_.float() - video.float()).square().mean(-1) / 255**2  # [N, T, H, W]
         inside = ((labels == CAR) | (labels == BALL)).float()
         whole.append(error.mean(dim=(1, 2, 3)))
         first.append(error[:, 0].mean(dim=(1, 2)))
         objects.append((error * inside).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3)))
         shown.append(codes)
+        sharpness.append(torch.stack([_gradient(copy_), _gradient(video)], dim=1))
     errors, of_first, of_objects = (torch.cat(e).cpu() for e in (whole, first, objects))
     there = of_objects.isfinite()
+    sharp, true = torch.cat(sharpness).mean(0).tolist()
     result = {
         "clips": len(chosen),
         "psnr": _psnr(errors),
@@ -133,12 +154,20 @@ def judge(network: TrainableTokenizer, chosen: Scenes, clips: Clips, batch: int 
             for i, light in enumerate(LIGHTS)
             if (chosen.light == i).any()
         },
+        "gradient": round(sharp, 3),
+        "gradient_of_truth": round(true, 3),
     }
-    if network.architecture.fsq_levels is not None:
-        counts = torch.cat(shown).flatten().bincount(minlength=network.architecture.codebook_size).float()
+    if codebook:
+        counts = torch.cat(shown).flatten().bincount(minlength=codebook).float()
         shares = counts[counts > 0] / counts.sum()
         result |= {"codes_used": len(shares), "entropy_nats": float(-(shares * shares.log()).sum())}
     return result
+
+
+def _gradient(video: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels of each uint8 clip, in levels: [N]."""
+    across, down = (video.float().diff(dim=d).abs().mean(dim=(1, 2, 3, 4)) for d in (3, 2))
+    return (across + down) / 2
 
 
 def _psnr(errors: Tensor) -> float:
