@@ -163,13 +163,12 @@ class TrainableTokenizer(nn.Module):
         self.register_buffer("bands", haar_matrix(architecture.patch_size))
         self.register_buffer("scale", torch.ones(channels))
         self.requires_grad_(True)
-        _initialise(self)
 
     @torch.no_grad()
     def measure_scale(self, video: Tensor) -> None:
-        """Take the deviation of each band from video [B, T, H, W, 3] in [-1, 1]."""
+        """Take the deviation of each band from video [B, T, H, W, 3] in [-1, 1]; what is computed stays."""
         bands = self._to_bands(video, torch.ones_like(self.scale))
-        self.scale.copy_(bands.square().mean(dim=(0, 1, 2, 3)).sqrt().clamp(min=_LEAST_SCALE))
+        self._rescale(bands.square().mean(dim=(0, 1, 2, 3)).sqrt().clamp(min=_LEAST_SCALE))
 
     def encode(self, video: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Video [B, T, H, W, 3] in [-1, 1] → what is quantized, or raw latents: [B, t, h, w, C] float32."""
@@ -209,15 +208,19 @@ class TrainableTokenizer(nn.Module):
         """Latents [B, t, h, w, C] → ids [B, t, h, w] int32, by the project's quantizer."""
         return self.encoder.quantizer.encode(latents.movedim(-1, 1))  # type: ignore[no-any-return, operator]
 
-    @torch.no_grad()
     def fold(self) -> None:
         """Work the bands' scales into the convolutions and set them to one."""
-        first = self.encoder.encoder.conv_in.conv_s
-        last = self.decoder.decoder.conv_out.conv_t
-        first.weight.div_(self.scale[None, :, None, None, None])
-        last.weight.mul_(self.scale[:, None, None, None, None])
-        last.bias.mul_(self.scale)
-        self.scale.fill_(1)
+        self._rescale(torch.ones_like(self.scale))
+
+    @torch.no_grad()
+    def _rescale(self, scale: Tensor) -> None:
+        """Other scales, and convolutions that make up for it."""
+        ratio = scale / self.scale
+        first, last = self.encoder.encoder.conv_in.conv_s, self.decoder.decoder.conv_out.conv_t
+        first.weight.mul_(ratio[None, :, None, None, None])
+        last.weight.div_(ratio[:, None, None, None, None])
+        last.bias.div_(ratio)
+        self.scale.copy_(scale)
 
     def _to_bands(self, video: Tensor, scale: Tensor) -> Tensor:
         """[B, 1 + p k, p H, p W, 3] → [B, 1 + k, H, W, p^3 3] over their scale."""
@@ -280,8 +283,8 @@ def _resample(
     return _run(block, x, *parameters) if any(parameters) else x
 
 
-def _initialise(tokenizer: TrainableTokenizer) -> None:
-    """Variance-keeping weights; residual branches and the last convolution begin small."""
+def initialise(tokenizer: TrainableTokenizer) -> None:
+    """Variance-keeping weights for scaled bands; residual branches and the last convolution begin small."""
     for name, parameter in tokenizer.named_parameters():
         with torch.no_grad():
             if parameter.ndim == 1:

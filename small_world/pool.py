@@ -1,7 +1,10 @@
 """Drawn clips kept on the device: drawn once, used several times, and replaced little by little."""
 
+from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +50,45 @@ class ClipPool:
     def batch(self, index: Tensor) -> Clips:
         """The clips at `index` [N], on the device."""
         return Clips(self.video[index], self.labels[index])
+
+
+class FilmedPool:
+    """Pieces of one's own videos, with the interface of `ClipPool`; nothing in them is labelled.
+
+    Args:
+        directory: searched for .mp4 files of at least 33 frames.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+
+    def __init__(self, directory: Path, device: torch.device, stride: int = 8) -> None:
+        pieces = [piece for path in sorted(directory.rglob("*.mp4")) for piece in _pieces(path, stride)]
+        if not pieces:
+            raise FileNotFoundError(f"{directory} holds no .mp4 file of at least {scenes.FRAMES} frames")
+        self.video = torch.stack(pieces).to(device)
+        self.labels = torch.zeros(self.video.shape[:-1], dtype=torch.uint8, device=device)
+        self.size = len(pieces)
+
+    def refresh(self) -> None:
+        """Nothing: the videos are what they are."""
+
+    def batch(self, index: Tensor) -> Clips:
+        """The pieces at `index` [N], on the device."""
+        return Clips(self.video[index], self.labels[index])
+
+
+def _pieces(path: Path, stride: int) -> Iterator[Tensor]:
+    """Every 33 frames that begin at a multiple of `stride`, at the worlds' size: uint8 [T, H, W, 3]."""
+    import av  # drawn clips do without it, and so may the machine that trains on them
+
+    from cosmos_triton.media.frames import preprocess, to_uint8
+
+    with av.open(str(path)) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for start in range(0, len(decoded) - scenes.FRAMES + 1, stride):
+        frames = np.stack(decoded[start : start + scenes.FRAMES])
+        yield torch.from_numpy(to_uint8(preprocess(frames, scenes.HEIGHT, scenes.WIDTH)))
 
 
 def held_out(count: int, device: torch.device, seed: int = 0, events: float = 0.5) -> tuple[Scenes, Clips]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import TokenizerArchitecture
-from small_world.autoencoder import TrainableTokenizer
-from small_world.pool import ClipPool, held_out
+from small_world.autoencoder import TrainableTokenizer, initialise
+from small_world.pool import ClipPool, FilmedPool, held_out
 from small_world.scenes import BALL, CAR, LIGHTS, Clips, Scenes
 
 OBJECTS, EDGES, MOTION = 1.0, 0.25, 0.1  # weights of the terms beside the error of the whole picture
@@ -26,9 +26,11 @@ class TokenizerStage:
     Args:
         architecture: which.
         batch: clips a step.
-        pool: clips kept on the device.
+        pool: where the clips come from.
         refresh: steps between two refreshes of the pool.
-        seed: of weights and clips.
+        test_clips: held-out clips that the result is judged on.
+        seed: of the weights.
+        start: a trained tokenizer to go on from; None begins with random weights.
     """
 
     def __init__(
@@ -37,19 +39,22 @@ class TokenizerStage:
         *,
         device: torch.device,
         batch: int = 16,
-        pool: int = 4000,
+        pool: ClipPool | FilmedPool,
         refresh: int = 16,
         test_clips: int = 200,
         seed: int = 0,
+        start: TrainableTokenizer | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.device = device
-        self.network = TrainableTokenizer(architecture).to(device)
-        self.pool = ClipPool(pool, seed + 1, device)
+        self.network = (start or TrainableTokenizer(architecture)).to(device).requires_grad_(True)
+        self.pool = pool
         self.refresh = refresh
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.index = torch.zeros(batch, dtype=torch.int64, device=device)
         self.network.measure_scale(_signed(self.pool.video[:batch]))
+        if start is None:
+            initialise(self.network)
         self.test_clips = test_clips
 
     def next_batch(self, step: int) -> None:

@@ -12,18 +12,21 @@ import torch
 from torch import Tensor
 
 from cosmos_triton.architectures import (
+    TEXT_ROWS,
     AutoregressiveArchitecture,
     DiffusionDecoderArchitecture,
     TextEncoderArchitecture,
     TokenizerArchitecture,
 )
 from cosmos_triton.checkpoints import published
+from cosmos_triton.checkpoints.folder import Component
 from cosmos_triton.checkpoints.published import MEAN_STD_FRAMES, Shapes
 from cosmos_triton.checkpoints.releases import AUX_VARS, MEAN_STD, PREDICT1, WEIGHTS
 from cosmos_triton.demo.random_weights import write_torchscript
 from cosmos_triton.diffusion.transformer import RENAMES as DIFFUSION_RENAMES
 from cosmos_triton.networks import text_encoder, video_autoencoder
 from cosmos_triton.networks.loading import rename
+from small_world.autoencoder import TrainableTokenizer
 
 Tensors = Mapping[str, Tensor]
 
@@ -77,9 +80,9 @@ def write_diffusion_decoder(
     directory = _directory(folder, PREDICT1.diffusion_decoder, architecture.name)
     shapes = published.diffusion_decoder_shapes(architecture)
     torch.save({n: result[rename(n, DIFFUSION_RENAMES)] for n in shapes}, directory / WEIGHTS)
-    rows = torch.zeros(1, published.CONTEXT_TOKENS, architecture.text_dim, dtype=torch.bfloat16)
+    rows = torch.zeros(1, TEXT_ROWS, architecture.text_dim, dtype=torch.bfloat16)
     rows[0, : len(context)] = context
-    mask = (torch.arange(published.CONTEXT_TOKENS) < len(context)).float()[None]
+    mask = (torch.arange(TEXT_ROWS) < len(context)).float()[None]
     torch.save({"context": rows, "context_mask": mask}, directory / AUX_VARS)
     return directory
 
@@ -128,3 +131,18 @@ def _all_frames(statistics: Tensor) -> Tensor:
     """[C, t] → [C F], flat, the last latent frame standing for all later ones."""
     frames = [statistics, statistics[:, -1:].expand(-1, MEAN_STD_FRAMES - statistics.shape[1])]
     return torch.cat(frames, dim=1).to(torch.bfloat16).flatten()
+
+
+def read_tokenizer(component: Component[TokenizerArchitecture]) -> TrainableTokenizer:
+    """A published tokenizer, ready to be trained further or to make tokens and latents."""
+    architecture = component.architecture
+    renames = video_autoencoder.renames(architecture)
+    encoder = set(published.tokenizer_encoder_shapes(architecture))
+    state = {
+        f"{'encoder' if name in encoder else 'decoder'}.{rename(name, renames)}": tensor.float()
+        for name, tensor in component.tensors.items()
+    }
+    network = TrainableTokenizer(architecture)
+    buffers = {name: value for name, value in network.state_dict().items() if name in ("bands", "scale")}
+    network.load_state_dict(state | buffers)
+    return network

@@ -474,6 +474,6 @@ TEXT_ENCODERS: dict[str, TextEncoderArchitecture] = {
         head_dim=16,
         ffn_dim=128,
         relative_buckets=32,
-        max_tokens=512,
+        max_tokens=TEXT_ROWS,
     ),
 }
