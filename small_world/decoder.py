@@ -41,6 +41,12 @@ def stored_context(architecture: DiffusionDecoderArchitecture) -> Tensor:
     return torch.randn(CONTEXT_ROWS, architecture.text_dim, generator=generator).to(torch.bfloat16)
 
 
+def raw_target(clean: Tensor, noisy: Tensor, sigma: Tensor, data: float) -> Tensor:
+    """What the network's raw output must be for the sampler to find `clean` (EDM, arXiv 2206.00364)."""
+    total = sigma.square() + data**2
+    return (clean - noisy * data**2 / total) * total.sqrt() / (sigma * data)
+
+
 class DecoderStage:
     """What the training loop needs to know about the diffusion decoder.
 
@@ -126,18 +132,17 @@ class DecoderStage:
         clean = data * world.latents[index][:, :, self.order].float()  # [B, C, window, h, w]
         tokens = world.tokens[index][:, self.order].int() * conditional[:, None, None, None]
         sigma = sigmas[:, None, None, None, None]
-        total = sigma.square() + data**2
         noisy = clean + sigma * torch.randn_like(clean)
-        target = (clean - noisy * data**2 / total) * total.sqrt() / (sigma * data)  # EDM, arXiv 2206.00364
         cuda = self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=cuda):
             found = network(
-                noisy / total.sqrt(),
+                noisy / (sigma.square() + data**2).sqrt(),
                 sigmas.log() / 4,
                 tokens.int(),
                 self._texts(len(index)) * conditional[:, None, None],
             )
-        return (found.float() - target).square().mean(dim=(1, 2, 3, 4))
+        wanted = raw_target(clean, noisy, sigma, data)
+        return (found.float() - wanted).square().mean(dim=(1, 2, 3, 4))
 
     def _texts(self, count: int) -> Tensor:
         """Text for each window: [B, 512, text_dim], zero past its end."""

@@ -25,6 +25,7 @@ class Stage(Protocol):
     """One network and its data."""
 
     network: nn.Module
+    captured: bool  # whether a step can be a CUDA graph: nothing in `loss` asks the host
 
     def next_batch(self, step: int) -> None:
         """Put the data of a step where `loss` finds it; its tensors stay the same ones."""
@@ -125,7 +126,7 @@ class _Step:
             self.graph.replay()
             return self.seen
         self.done += 1
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or not self.stage.captured:
             self._run()
         elif self.done <= _CAPTURE_AFTER:
             stream = torch.cuda.Stream()

@@ -1,5 +1,6 @@
 """Measures of a folder of small networks, through the classes and loaders that serve them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def measure(folder: Path, count: int, seed: int, device: torch.device, output: P
     chosen, clips = held_out(count, device, seed)
     few = Clips(clips.video[:8], clips.labels[:8])
     reconstruction_sheet(checkpoints, few).save(output / "tokenizers.png")
-    return {"clips": count, "seed": seed} | tokenizers(checkpoints, chosen, clips)
+    measures = {"clips": count, "seed": seed} | tokenizers(checkpoints, chosen, clips)
+    (output / "measures.json").write_text(json.dumps(measures, indent=2) + "\n")
+    return measures
 
 
 @torch.no_grad()

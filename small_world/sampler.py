@@ -103,8 +103,6 @@ class SamplerStage:
         base: a trained base model to begin with.
     """
 
-    captured = True
-
     def __init__(
         self,
         architecture: AutoregressiveArchitecture,
@@ -123,6 +121,7 @@ class SamplerStage:
         if base is not None:
             start_from_base(self.network.transformer, base)
         self.architecture, self.device = architecture, device
+        self.captured = encoder is None  # T5 looks at its mask on the host
         self.world, self.test = (_Sentences(w, encoder is not None, device) for w in (world, test))
         self.index, self.other = (torch.zeros(batch, dtype=torch.int64, device=device) for _ in range(2))
         rows = architecture.latent_shape[1] * architecture.latent_shape[2]

@@ -38,6 +38,7 @@ CAR_COLOURS = {
     "turquoise": (26, 184, 178),
 }
 BALL_COLOURS = {"pink": (240, 62, 150), "orange": (252, 140, 30), "lime": (164, 226, 40)}
+_STRAIGHT = 0.002  # 1/m, the curvature from which a road is said to bend
 BACKGROUND, DASH, CAR, BALL = range(4)  # labels of pixels
 
 # Sky above, sky at the horizon, far hills, near hills, two greens, road, lines, crowns, trunks, sun or moon,
@@ -356,35 +357,50 @@ def draw(scenes: Scenes, frames: int = FRAMES) -> Clips:
 
 
 def prompts(scenes: Scenes) -> list[str]:
-    """One sentence about each clip, e.g. `At night the road bends left, the red car ahead brakes.`"""
+    """One sentence about each clip, e.g. `Driving at night, the road is straight, a red car overtakes.`"""
+    columns = (
+        scenes.light,
+        scenes.light_after,
+        scenes.speed,
+        scenes.bend_after,
+        scenes.lead,
+        scenes.lead_colour,
+        scenes.brake,
+        scenes.other,
+        scenes.other_colour,
+        scenes.ball,
+        scenes.ball_colour,
+    )
+    return [_sentence(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _sentence(
+    light: int,
+    after: int,
+    speed: float,
+    bend: float,
+    lead: float,
+    lead_colour: int,
+    brake: float,
+    other: int,
+    other_colour: int,
+    ball: float,
+    ball_colour: int,
+) -> str:
     cars, balls = list(CAR_COLOURS), list(BALL_COLOURS)
-    sentences = []
-    for scene in (scenes[i : i + 1] for i in range(len(scenes))):
-        light, after = LIGHTS[int(scene.light)], LIGHTS[int(scene.light_after)]
-        when = {"day": "by day", "dusk": "at dusk", "night": "at night"}[light]
-        turns = {"day": "day breaks", "dusk": "dusk falls", "night": "night falls"}[after]
-        parts = [f"driving {when}" if float(scene.speed) else f"standing {when}"]
-        bend = float(scene.bend_after)
-        parts.append(
-            "the road is straight"
-            if abs(bend) < 0.002
-            else f"the road bends {'right' if bend > 0 else 'left'}"
-        )
-        if float(scene.lead):
-            colour = cars[int(scene.lead_colour)]
-            does = "brakes" if float(scene.brake) else "drives on"
-            parts.append(f"the {colour} car ahead {does}")
-        if int(scene.other):
-            colour = cars[int(scene.other_colour)]
-            does = "comes towards us" if int(scene.other) == 1 else "overtakes"
-            parts.append(f"a {colour} car {does}")
-        if float(scene.ball):
-            colour = balls[int(scene.ball_colour)]
-            parts.append(f"{'an' if colour == 'orange' else 'a'} {colour} ball bounces")
-        if after != light:
-            parts.append(turns)
-        sentences.append((", ".join(parts) + ".").capitalize())
-    return sentences
+    parts = [f"{'driving' if speed else 'standing'} {('by day', 'at dusk', 'at night')[light]}"]
+    straight = abs(bend) < _STRAIGHT
+    parts.append("the road is straight" if straight else f"the road bends {'right' if bend > 0 else 'left'}")
+    if lead:
+        parts.append(f"the {cars[lead_colour]} car ahead {'brakes' if brake else 'drives on'}")
+    if other:
+        parts.append(f"a {cars[other_colour]} car {'comes towards us' if other == 1 else 'overtakes'}")
+    if ball:
+        colour = balls[ball_colour]
+        parts.append(f"{'an' if colour == 'orange' else 'a'} {colour} ball bounces")
+    if after != light:
+        parts.append(("day breaks", "dusk falls", "night falls")[after])
+    return (", ".join(parts) + ".").capitalize()
 
 
 def _other_bend(bend: Tensor, size: Tensor, right: Tensor) -> Tensor:

@@ -33,6 +33,8 @@ class TokenizerStage:
         start: a trained tokenizer to go on from; None begins with random weights.
     """
 
+    captured = True
+
     def __init__(
         self,
         architecture: TokenizerArchitecture,

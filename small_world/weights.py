@@ -62,7 +62,7 @@ def write_autoregressive(architecture: AutoregressiveArchitecture, result: Tenso
         result: parameters of an `AutoregressiveTransformer`.
     """
     directory = _directory(folder, PREDICT1.autoregressive_directory(architecture.name), architecture.name)
-    split = _split(architecture, result)
+    split = split_matrices(architecture, result)
     tensors = {f"{published.PREFIX}{n}": split[n] for n in published.autoregressive_shapes(architecture)}
     torch.save(tensors, directory / WEIGHTS)
     return directory
@@ -107,7 +107,7 @@ def _directory(folder: Path, place: str, name: str) -> Path:
     return directory
 
 
-def _split(architecture: AutoregressiveArchitecture, result: Tensors) -> dict[str, Tensor]:
+def split_matrices(architecture: AutoregressiveArchitecture, result: Tensors) -> dict[str, Tensor]:
     """Published names and matrices: queries, keys and values apart, and both halves of the gate."""
     a = architecture
     queries, keys = a.heads * a.head_dim, a.kv_heads * a.head_dim
