@@ -24,8 +24,11 @@ _CAPTURE_AFTER = 3  # steps before a CUDA graph is captured
 class Stage(Protocol):
     """One network and its data."""
 
-    network: nn.Module
     captured: bool  # whether a step can be a CUDA graph: nothing in `loss` asks the host
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
 
     def next_batch(self, step: int) -> None:
         """Put the data of a step where `loss` finds it; its tensors stay the same ones."""
@@ -105,7 +108,8 @@ def train(stage: Stage, plan: Plan, directory: Path, name: str, say: Callable[[s
     elapsed = before + time.monotonic() - began
     _save(state_file, network, average, optimizer, step, elapsed)
     if elapsed >= 60 * plan.minutes:
-        measures = {"steps": step, "seconds": round(elapsed, 1)} | stage.evaluate(average.module)
+        with torch.no_grad():
+            measures = {"steps": step, "seconds": round(elapsed, 1)} | stage.evaluate(average.module)
         (directory / f"{name}.json").write_text(json.dumps(measures, indent=2) + "\n")
         torch.save(stage.result(average.module), directory / f"{name}.pt")
         say(f"{name} {json.dumps(measures)}")

@@ -11,9 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.checkpoints.published import AUTOREGRESSIVE_FAMILY, DIFFUSION_DECODER_FAMILY
 from cosmos_triton.networks.continuous_tokenizer import load_continuous_decoder, load_continuous_encoder
 from cosmos_triton.networks.discrete_tokenizer import load_discrete_decoder, load_discrete_encoder
 from cosmos_triton.networks.video_autoencoder import to_uint8
+from small_world import worlds
 from small_world.pool import held_out
 from small_world.scenes import Clips, Scenes
 from small_world.tokenizers import Again, judge
@@ -71,6 +73,17 @@ def measure(folder: Path, count: int, seed: int, device: torch.device, output: P
     few = Clips(clips.video[:8], clips.labels[:8])
     reconstruction_sheet(checkpoints, few).save(output / "tokenizers.png")
     measures = {"clips": count, "seed": seed} | tokenizers(checkpoints, chosen, clips)
+    families = {component.family for component in checkpoints.components}
+    transformers = [c for c in checkpoints.components if c.family is AUTOREGRESSIVE_FAMILY]
+    models = worlds.Models(checkpoints, device)
+    if any(not c.architecture.is_video2world for c in transformers):
+        measures["base"] = worlds.positions(models, count, seed, output / "nine_frames.png")
+        worlds.pictures_go_on(models, min(count, 100), seed, output / "one_picture.png")
+    if any(c.architecture.is_video2world for c in transformers):
+        each = -(-min(count, 100) // 8)  # four kinds of event, two prompts each
+        measures["video2world"] = worlds.prompts_decide(models, each, seed, output / "prompts.png")
+    if DIFFUSION_DECODER_FAMILY in families:
+        measures["decoders"] = worlds.diffusion(models, min(count, 40), seed, output / "decoders.png")
     (output / "measures.json").write_text(json.dumps(measures, indent=2) + "\n")
     return measures
 

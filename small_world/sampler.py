@@ -1,7 +1,8 @@
 """Training the autoregressive transformers: the base model, and Video2World with its text encoder."""
 
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from cosmos_triton.architectures import TEXT_ROWS, AutoregressiveArchitecture, TextEncoderArchitecture
 from cosmos_triton.autoregressive import plain
+from cosmos_triton.autoregressive.operations import Operations
 from cosmos_triton.autoregressive.positions import absolute_positions, rotary_angles
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, Layer
 from small_world import text
@@ -32,7 +34,8 @@ class Conditioned(nn.Module):
 
 def build(architecture: AutoregressiveArchitecture) -> AutoregressiveTransformer:
     """A fresh network whose weights can be trained."""
-    network = AutoregressiveTransformer(architecture, plain)
+    # `logits` asks the network for no operations; a module of them could not be copied with it.
+    network = AutoregressiveTransformer(architecture, cast(Operations, SimpleNamespace()))
     for name, parameter in network.named_parameters():
         with torch.no_grad():
             if "norm" in name:

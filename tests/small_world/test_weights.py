@@ -52,7 +52,7 @@ def test_every_network_is_found_whole(folder: CheckpointFolder) -> None:
         "small",
     ]
     assert not any(c.problem for c in folder.components)
-    assert folder.aux_context().any(dim=1).sum() == decoder.CONTEXT_ROWS
+    assert folder.default_text().any(dim=1).sum() == decoder.CONTEXT_ROWS
     assert folder.mean_std()[1][0].tolist() == [1, 2, 3, 4, *[5] * 12]
 
 
