@@ -10,7 +10,7 @@ from cosmos_triton.architectures import TEXT_ROWS, DiffusionDecoderArchitecture
 from cosmos_triton.diffusion.sampler import DiffusionSettings
 from cosmos_triton.diffusion.transformer import DiffusionTransformer
 from cosmos_triton.diffusion.windows import reflect_to_window
-from small_world.tokens import World
+from small_world.tokens import REFRESH, Fresh, World
 
 CONTEXT_ROWS = 12  # of the text that stands for a prompt where there is none
 UNCONDITIONAL = 0.12  # share of windows that learn the row without tokens and text
@@ -55,6 +55,7 @@ class DecoderStage:
 
     Args:
         world, test: clips with tokens and latents, to learn from and never trained on.
+        fresh: where new clips come from, which replace the oldest as training goes on.
     """
 
     captured = False  # the network works out positions on the host
@@ -68,11 +69,13 @@ class DecoderStage:
         device: torch.device,
         batch: int = 32,
         seed: int = 0,
+        fresh: Fresh | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.network = build(architecture).to(device)
         self.architecture, self.device, self.settings = architecture, device, DiffusionSettings()
-        self.world, self.test, self.batch = world, test, batch
+        self.world, self.test, self.batch, self.fresh = world, test, batch, fresh
+        self.place = 0
         self.context = stored_context(architecture).float().to(device)
         self.order = reflect_to_window(
             torch.arange(world.tokens.shape[1])[:, None, None], architecture.window
@@ -82,6 +85,8 @@ class DecoderStage:
 
     def next_batch(self, step: int) -> None:
         """Choose the clips of a step."""
+        if self.fresh is not None and step % REFRESH == REFRESH - 1:
+            self._replace(self.fresh())
         self.index.random_(len(self.world.tokens))
 
     def loss(self) -> tuple[Tensor, Tensor]:
@@ -115,6 +120,15 @@ class DecoderStage:
     def result(self, network: nn.Module) -> dict[str, Tensor]:
         """Parameters in bf16, by the module's names."""
         return {n: p.detach().to("cpu", torch.bfloat16) for n, p in network.named_parameters()}
+
+    def _replace(self, world: World) -> None:
+        """Put other clips where the oldest are."""
+        assert self.world.latents is not None
+        assert world.latents is not None
+        place = slice(self.place, self.place + len(world.tokens))
+        self.world.tokens[place] = world.tokens[: len(self.world.tokens[place])]
+        self.world.latents[place] = world.latents[: len(self.world.latents[place])]
+        self.place = place.stop if place.stop < len(self.world.tokens) else 0
 
     def _sigmas(self, count: int) -> Tensor:
         mean, spread = _LOG_SIGMA

@@ -14,7 +14,7 @@ from cosmos_triton.autoregressive.operations import Operations
 from cosmos_triton.autoregressive.positions import absolute_positions, rotary_angles
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, Layer
 from small_world import text
-from small_world.tokens import World
+from small_world.tokens import REFRESH, Fresh, World
 
 LATENT_WEIGHTS = (0.0, 0.3, 1.0, 1.0, 1.0)  # the first latent is always given, the second with nine frames
 CORRUPTED = 0.04  # of the input tokens of half the sequences, against drift
@@ -104,6 +104,7 @@ class SamplerStage:
         test: clips that are never trained on.
         text_architecture: of the text encoder; None for a base model.
         base: a trained base model to begin with.
+        fresh: where new clips come from, which replace the oldest as training goes on.
     """
 
     def __init__(
@@ -117,13 +118,14 @@ class SamplerStage:
         seed: int = 0,
         text_architecture: TextEncoderArchitecture | None = None,
         base: dict[str, Tensor] | None = None,
+        fresh: Fresh | None = None,
     ) -> None:
         torch.manual_seed(seed)
         encoder = None if text_architecture is None else text.build_encoder(text_architecture)
         self.network = Conditioned(build(architecture), encoder).to(device)
         if base is not None:
             start_from_base(self.network.transformer, base)
-        self.architecture, self.device = architecture, device
+        self.architecture, self.device, self.fresh = architecture, device, fresh
         self.captured = encoder is None  # T5 looks at its mask on the host
         self.world, self.test = (_Sentences(w, encoder is not None, device) for w in (world, test))
         self.index, self.other = (torch.zeros(batch, dtype=torch.int64, device=device) for _ in range(2))
@@ -132,6 +134,8 @@ class SamplerStage:
 
     def next_batch(self, step: int) -> None:
         """Choose the clips of a step, and those whose tokens stray into them."""
+        if self.fresh is not None and step % REFRESH == REFRESH - 1:
+            self.world.replace(self.fresh())
         self.index.random_(len(self.world.tokens))
         self.other.random_(len(self.world.tokens))
 
@@ -197,6 +201,15 @@ class _Sentences:
     def __init__(self, world: World, prompts: bool, device: torch.device) -> None:
         self.tokens = world.tokens.flatten(1).to(device)  # [N, L] int16
         self._ids = text.prompt_ids(world.scenes).to(device, torch.int16) if prompts else None
+        self._place = 0
+
+    def replace(self, world: World) -> None:
+        """Put other clips where the oldest are."""
+        place = slice(self._place, self._place + len(world.tokens))
+        self.tokens[place] = world.tokens.flatten(1)[: len(self.tokens[place])]
+        if self._ids is not None:
+            self._ids[place] = text.prompt_ids(world.scenes).to(self._ids)[: len(self._ids[place])]
+        self._place = place.stop if place.stop < len(self.tokens) else 0
 
     def ids(self, index: Tensor) -> Tensor | None:
         """Prompts [B, rows], or None for a base model."""

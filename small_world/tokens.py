@@ -64,5 +64,37 @@ def tokenize(tokenizers: Tokenizers, chosen: Scenes, device: torch.device, laten
     return World(chosen, torch.cat(ids), torch.cat(codes) if latents else None)
 
 
+class Fresh:
+    """New clips without end, a few at each call: so no clip has to be learned from often.
+
+    Args:
+        seed: the clips' seeds begin here.
+        count: clips a call.
+        events: see `scenes.sample`.
+        latents: whether latents are wanted too.
+    """
+
+    def __init__(
+        self,
+        tokenizers: Tokenizers,
+        device: torch.device,
+        seed: int,
+        count: int,
+        events: float,
+        latents: bool,
+    ) -> None:
+        self.tokenizers, self.device, self.seed, self.count = tokenizers, device, seed, count
+        self.events, self.latents = events, latents
+
+    def __call__(self) -> World:
+        """`count` clips that were not there before."""
+        self.seed += 1
+        chosen = scenes.sample(self.count, self.seed, self.events)
+        return tokenize(self.tokenizers, chosen, self.device, self.latents)
+
+
+REFRESH = 8  # steps between two calls of `Fresh`
+
+
 def _signed(video: Tensor) -> Tensor:
     return video.float() / 127.5 - 1

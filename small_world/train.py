@@ -20,8 +20,8 @@ from cosmos_triton.autoregressive.transformer import build as served_transformer
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from small_world import autoencoder, decoder, drawing, sampler, scenes, text, tokenizers, weights
 from small_world.loop import Plan, Stage, train
-from small_world.pool import HELD_OUT, ClipPool, FilmedPool
-from small_world.tokens import Tokenizers, World, tokenize
+from small_world.pool import CHUNK, HELD_OUT, ClipPool, FilmedPool
+from small_world.tokens import Fresh, Tokenizers, World, tokenize
 
 EVENTS = 0.6  # share of Video2World's clips in which something happens that only the prompt tells
 
@@ -36,7 +36,7 @@ class Options:
         runs: logs, states and results of training.
         clips: a folder of one's own videos for a tokenizer to be trained further on, or None.
         pool: clips kept on the device for the tokenizers.
-        worlds: clips that the later stages learn from.
+        worlds: clips at hand for the later stages; None takes the recipe's number.
         test: held-out clips.
     """
 
@@ -62,7 +62,7 @@ class Recipe:
         what: one line about it.
         plan: minutes of one H100, and rates.
         batch: clips a step.
-        worlds: clips that it learns from; 0 for the tokenizers, which draw as they go.
+        worlds: clips at hand, of which the oldest make room for new ones; for the tokenizers see `pool`.
         prepare: makes the stage.
         write: puts its result into a folder in the published layout.
     """
@@ -119,26 +119,31 @@ def _tokenizer(architecture: TokenizerArchitecture) -> Callable[[Options, Recipe
     return prepare
 
 
-def _worlds(options: Options, recipe: Recipe, events: float, latents: bool) -> tuple[World, World]:
-    """Clips to learn from, and held-out ones."""
+def _worlds(options: Options, recipe: Recipe, events: float, latents: bool) -> tuple[World, World, Fresh]:
+    """Clips to learn from, held-out ones, and where new ones come from."""
     models = Tokenizers.load(CheckpointFolder(options.folder), options.device)
-    count, seed = options.worlds or recipe.worlds, options.seed + 2
-    learned = scenes.sample(count, seed * (1 << 20), events)
+    count, first = options.worlds or recipe.worlds, (options.seed + 2) * (1 << 20)
+    learned = scenes.sample(count, first, events)
     unseen = scenes.sample(options.test, HELD_OUT, events)
     world, test = (tokenize(models, chosen, options.device, latents) for chosen in (learned, unseen))
-    return world, test
+    return world, test, Fresh(models, options.device, first, min(count, CHUNK), events, latents)
 
 
 def _base(options: Options, recipe: Recipe) -> Stage:
-    world, test = _worlds(options, recipe, events=0.0, latents=False)
-    batch = options.batch or recipe.batch
+    world, test, fresh = _worlds(options, recipe, events=0.0, latents=False)
     return sampler.SamplerStage(
-        AUTOREGRESSIVE["small"], world, test, device=options.device, batch=batch, seed=options.seed
+        AUTOREGRESSIVE["small"],
+        world,
+        test,
+        device=options.device,
+        batch=options.batch or recipe.batch,
+        seed=options.seed,
+        fresh=fresh,
     )
 
 
 def _video2world(options: Options, recipe: Recipe) -> Stage:
-    world, test = _worlds(options, recipe, events=EVENTS, latents=False)
+    world, test, fresh = _worlds(options, recipe, events=EVENTS, latents=False)
     found = CheckpointFolder(options.folder).autoregressive("small")
     base = served_transformer(found.architecture, found.tensors, dtype=torch.float32, device="cpu")
     return sampler.SamplerStage(
@@ -150,14 +155,20 @@ def _video2world(options: Options, recipe: Recipe) -> Stage:
         seed=options.seed,
         text_architecture=TEXT_ENCODERS["small"],
         base=dict(base.named_parameters()),
+        fresh=fresh,
     )
 
 
 def _decoder(options: Options, recipe: Recipe) -> Stage:
-    world, test = _worlds(options, recipe, events=EVENTS, latents=True)
-    batch = options.batch or recipe.batch
+    world, test, fresh = _worlds(options, recipe, events=EVENTS, latents=True)
     stage = decoder.DecoderStage(
-        DIFFUSION_DECODERS["small"], world, test, device=options.device, batch=batch, seed=options.seed
+        DIFFUSION_DECODERS["small"],
+        world,
+        test,
+        device=options.device,
+        batch=options.batch or recipe.batch,
+        seed=options.seed,
+        fresh=fresh,
     )
     if options.device.type == "cuda":
         decoder.compile_blocks(stage.network)
@@ -189,7 +200,7 @@ def _part(result: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 _DISCRETE, _CONTINUOUS = DISCRETE_TOKENIZERS["small-DV8x16x16"], CONTINUOUS_TOKENIZERS["small-CV8x8x8"]
-_SAMPLING = Plan(minutes=9, rate=1.2e-3, betas=(0.9, 0.95), decay=0.05)
+_SAMPLING = Plan(minutes=8, rate=1.2e-3, betas=(0.9, 0.95), decay=0.05)
 
 RECIPES: dict[str, Recipe] = {
     "discrete": Recipe(
@@ -212,15 +223,15 @@ RECIPES: dict[str, Recipe] = {
         "the transformer that goes on with a video",
         _SAMPLING,
         batch=64,
-        worlds=100_000,
+        worlds=24_000,
         prepare=_base,
         write=_write_base,
     ),
     "decoder": Recipe(
         "the diffusion decoder, tokens to latents",
-        Plan(minutes=9, rate=1e-3),
+        Plan(minutes=8, rate=1e-3),
         batch=32,
-        worlds=20_000,
+        worlds=12_000,
         prepare=_decoder,
         write=_write_decoder,
     ),
@@ -228,7 +239,7 @@ RECIPES: dict[str, Recipe] = {
         "the transformer that does what a prompt says, and its text encoder",
         replace(_SAMPLING, rate=1e-3),
         batch=64,
-        worlds=100_000,
+        worlds=24_000,
         prepare=_video2world,
         write=_write_video2world,
     ),
