@@ -1,7 +1,8 @@
 """What distinguishes one published network from another, as frozen dataclasses, and the presets.
 
 Dimensions are those of the checkpoints; nothing here depends on torch. `tiny` presets have the
-same structure at a size that a laptop runs in seconds: 33 frames of 160x256.
+same structure at a size that a laptop runs in seconds: 33 frames of 160x256. `small` ones are trained,
+by `small_world`, on worlds of the same size.
 """
 
 from dataclasses import dataclass
@@ -256,6 +257,42 @@ AUTOREGRESSIVE: dict[str, AutoregressiveArchitecture] = {
         recommended_temperature=1.0,
         recommended_top_p=0.8,
     ),
+    "small": AutoregressiveArchitecture(
+        name="small",
+        dim=192,
+        layers=8,
+        heads=6,
+        kv_heads=3,
+        head_dim=32,
+        ffn_dim=512,
+        vocabulary=4096,
+        embedding_rows=4096,
+        norm_eps=1e-5,
+        rope_theta=500_000.0,
+        latent_shape=_TINY_LATENT_SHAPE,
+        yarn=None,
+        text_dim=None,
+        recommended_temperature=1.0,
+        recommended_top_p=0.8,
+    ),
+    "small-video2world": AutoregressiveArchitecture(
+        name="small-video2world",
+        dim=192,
+        layers=8,
+        heads=6,
+        kv_heads=3,
+        head_dim=32,
+        ffn_dim=512,
+        vocabulary=4096,
+        embedding_rows=4160,
+        norm_eps=1e-5,
+        rope_theta=500_000.0,
+        latent_shape=_TINY_LATENT_SHAPE,
+        yarn=None,
+        text_dim=64,
+        recommended_temperature=1.0,
+        recommended_top_p=0.8,
+    ),
     "tiny-video2world": AutoregressiveArchitecture(
         name="tiny-video2world",
         dim=64,
@@ -305,6 +342,20 @@ DISCRETE_TOKENIZERS: dict[str, TokenizerArchitecture] = {
         temporal_compression=8,
         fsq_levels=(8, 8, 8, 5, 5, 5),
     ),
+    "small-DV8x16x16": TokenizerArchitecture(
+        name="small-DV8x16x16",
+        channels=32,
+        channel_multipliers=(2, 3, 3),
+        residual_blocks=2,
+        attention_resolutions=(32,),
+        resolution=1024,
+        patch_size=4,
+        z_channels=16,
+        latent_channels=4,
+        spatial_compression=16,
+        temporal_compression=8,
+        fsq_levels=(8, 8, 8, 8),
+    ),
 }
 
 CONTINUOUS_TOKENIZERS: dict[str, TokenizerArchitecture] = {
@@ -326,6 +377,20 @@ CONTINUOUS_TOKENIZERS: dict[str, TokenizerArchitecture] = {
         name="tiny-CV8x8x8",
         channels=8,
         channel_multipliers=(2, 4, 4),
+        residual_blocks=2,
+        attention_resolutions=(32,),
+        resolution=1024,
+        patch_size=4,
+        z_channels=16,
+        latent_channels=16,
+        spatial_compression=8,
+        temporal_compression=8,
+        fsq_levels=None,
+    ),
+    "small-CV8x8x8": TokenizerArchitecture(
+        name="small-CV8x8x8",
+        channels=32,
+        channel_multipliers=(2, 3, 3),
         residual_blocks=2,
         attention_resolutions=(32,),
         resolution=1024,
@@ -363,6 +428,18 @@ DIFFUSION_DECODERS: dict[str, DiffusionDecoderArchitecture] = {
         latent_channels=16,
         latent_frames=8,
     ),
+    "small": DiffusionDecoderArchitecture(
+        name="small",
+        dim=192,
+        layers=6,
+        heads=3,
+        text_dim=64,
+        adaln_lora_dim=32,
+        vocabulary=4096,
+        token_dim=16,
+        latent_channels=16,
+        window=8,
+    ),
 }
 
 TEXT_ENCODERS: dict[str, TextEncoderArchitecture] = {
@@ -385,6 +462,17 @@ TEXT_ENCODERS: dict[str, TextEncoderArchitecture] = {
         heads=2,
         head_dim=16,
         ffn_dim=64,
+        relative_buckets=32,
+        max_tokens=TEXT_ROWS,
+    ),
+    "small": TextEncoderArchitecture(
+        name="small",
+        vocabulary=512,
+        dim=64,
+        layers=2,
+        heads=4,
+        head_dim=16,
+        ffn_dim=128,
         relative_buckets=32,
         max_tokens=TEXT_ROWS,
     ),

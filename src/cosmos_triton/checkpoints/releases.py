@@ -50,6 +50,8 @@ PUBLISHED_NAMES = {
     "13B": "13B-Video2World",
     "tiny": "tiny",
     "tiny-video2world": "tiny-Video2World",
+    "small": "small",
+    "small-video2world": "small-Video2World",
 }
 
 PREDICT1 = Release(

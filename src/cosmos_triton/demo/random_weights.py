@@ -190,7 +190,7 @@ def write_tokenizer(arch: TokenizerArchitecture, directory: Path, seed: int) -> 
         tensors = {name: make(name, shape) for name, shape in shapes.items()}
         buffers = published.tokenizer_buffers(arch, archive.removesuffix(".jit"))
         with whole_file(directory / archive) as path:
-            _write_torchscript(path, tensors, {name: torch.zeros(shape) for name, shape in buffers.items()})
+            write_torchscript(path, tensors, {name: torch.zeros(shape) for name, shape in buffers.items()})
     if arch.fsq_levels is None:
         count = arch.latent_channels * published.MEAN_STD_FRAMES  # [C F], flat
         pair = torch.zeros(count, dtype=torch.bfloat16), torch.ones(count, dtype=torch.bfloat16)
@@ -383,10 +383,11 @@ class _WeightsOnly(nn.Module):
     """A module that holds weights under a file's names; its graph refuses to run."""
 
     def forward(self, video: Tensor) -> Tensor:
-        raise RuntimeError("this archive holds random weights and no network")
+        raise RuntimeError("this archive holds weights and no network")
 
 
-def _write_torchscript(path: Path, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
+def write_torchscript(path: Path, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
+    """An archive of tensors under published names, as the tokenizers are published; it holds no network."""
     root = _WeightsOnly()
     for name, tensor in parameters.items():
         owner, leaf = _owner(root, name)
