@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cosmos_triton.diffusion.windows import reflect_to_window
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import TEXT_ROWS, DiffusionDecoderArchitecture
+from cosmos_triton.diffusion.padding import pad_by_reflection
 from cosmos_triton.diffusion.sampler import DiffusionSettings
 from cosmos_triton.diffusion.transformer import DiffusionTransformer
 from small_world.tokens import REFRESH, Fresh, World
@@ -77,7 +77,7 @@ class DecoderStage:
         self.world, self.test, self.batch, self.fresh = world, test, batch, fresh
         self.place = 0
         self.context = stored_context(architecture).float().to(device)
-        self.order = reflect_to_window(
+        self.order = pad_by_reflection(
             torch.arange(world.tokens.shape[1])[:, None, None], architecture.latent_frames
         )
         self.order = self.order.flatten().to(device)

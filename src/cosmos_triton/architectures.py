@@ -438,7 +438,7 @@ DIFFUSION_DECODERS: dict[str, DiffusionDecoderArchitecture] = {
         vocabulary=4096,
         token_dim=16,
         latent_channels=16,
-        window=8,
+        latent_frames=8,
     ),
 }
 
