@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import TEXT_ROWS, DiffusionDecoderArchitecture
-from cosmos_triton.diffusion.padding import pad_by_reflection
-from cosmos_triton.diffusion.sampler import DiffusionSettings
+from cosmos_triton.diffusion.padding import reflected
+from cosmos_triton.diffusion.settings import DiffusionSettings
 from cosmos_triton.diffusion.transformer import DiffusionTransformer
 from small_world.tokens import REFRESH, Fresh, World
 
@@ -77,10 +77,8 @@ class DecoderStage:
         self.world, self.test, self.batch, self.fresh = world, test, batch, fresh
         self.place = 0
         self.context = stored_context(architecture).float().to(device)
-        self.order = pad_by_reflection(
-            torch.arange(world.tokens.shape[1])[:, None, None], architecture.latent_frames
-        )
-        self.order = self.order.flatten().to(device)
+        order = reflected(range(world.tokens.shape[1]), architecture.latent_frames)
+        self.order = torch.tensor(order, device=device)
         self.index = torch.zeros(batch, dtype=torch.int64, device=device)
 
     def next_batch(self, step: int) -> None:

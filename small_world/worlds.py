@@ -22,8 +22,8 @@ from cosmos_triton.autoregressive.requests import Generation, GenerationRequest
 from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.checkpoints.folder import CheckpointFolder
 from cosmos_triton.checkpoints.text_tokenizer import load_text_tokenizer
-from cosmos_triton.diffusion.sampler import DiffusionSettings, decode_tokens
-from cosmos_triton.geometry import VideoGeometry
+from cosmos_triton.diffusion.sampler import Predict, decode_tokens
+from cosmos_triton.diffusion.settings import DiffusionSettings
 from cosmos_triton.networks.text_encoder import TextEncoder
 from cosmos_triton.pipeline import NETWORKS
 from cosmos_triton.residency.weights import Residency
@@ -104,17 +104,12 @@ class Models:
         """Tokens [N, t, h, w] → uint8 [N, T, H, W, 3] by the diffusion decoder."""
         denoiser, latent_decoder = self._module("diffusion_denoiser"), self._module("latent_decoder")
         text = self.folder.default_text().float().to(self.device)
-        geometry = VideoGeometry.from_token_shape(tuple(tokens.shape[1:]))  # type: ignore[arg-type]
 
-        def predict(sample: Tensor, timestep: Tensor, window: Tensor) -> Tensor:
-            moved = (sample.to(self.device), timestep.float().to(self.device))
-            return denoiser(*moved, window.to(self.device), text).cpu()  # type: ignore[no-any-return]
+        def network(seen: Tensor) -> Predict:
+            return lambda sample, timestep: denoiser(sample, timestep.float().to(self.device), seen, text)  # type: ignore[no-any-return]
 
-        latents = [
-            decode_tokens(predict, world.int().cpu(), geometry, seed + i, settings)
-            for i, world in enumerate(tokens)
-        ]
-        return torch.stack([latent_decoder(latent.to(self.device)) for latent in latents])
+        latents = [decode_tokens(network, world.int(), seed + i, settings) for i, world in enumerate(tokens)]
+        return torch.stack([latent_decoder(latent) for latent in latents])
 
     def _module(self, name: str) -> torch.nn.Module:
         return load_module(NETWORKS[name], self.folder, torch.float32).to(self.device)
