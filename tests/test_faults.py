@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import gc
 import io
 import os
 import subprocess
@@ -13,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from cosmos_export import steps, worker
+from cosmos_export.job import ExportJob
 from cosmos_triton.checkpoints import hub as hubs
 from cosmos_triton.cli import main
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.sentences import sentence, telling
+from cosmos_triton.server import launch
 from support.hub_server import Hub, serving
 
 NUMBERS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO)
@@ -171,6 +175,53 @@ def test_streams_that_cannot_be_written_to(redirected: str, tmp_path: Path) -> N
     else:
         [line] = done.stderr.splitlines()
         assert line.startswith("cosmos-triton: standard output: ")
+
+
+REFUSALS: dict[str, Callable[[], Exception]] = {
+    "reset": lambda: ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    "names": lambda: OSError(-2, "Name or service not known"),
+    "late": lambda: TimeoutError("timed out"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_network_that_fails_at_each_call(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubs, "_PAUSE_S", 0.0)
+    file = hubs.HubFile("nvidia/x", "abc", "model.pt", 3, sha256="0" * 64)
+    calls: dict[str, Callable[[], object]] = {
+        "HfApi": lambda: hubs.list_files("nvidia/x"),
+        "get_hf_file_metadata": lambda: hubs.described(file),
+        "get_session": lambda: hubs.fetch(file, tmp_path / "model.pt"),
+    }
+
+    def refuse(*_: object, **__: object) -> None:
+        raise REFUSALS[kind]()
+
+    for name, call in calls.items():
+        monkeypatch.setattr(hubs, name, refuse)
+        with pytest.raises(hubs.DownloadError) as told:
+            call()
+        assert "[Errno" not in str(told.value)
+        assert "\n" not in str(told.value)
+
+
+def test_a_full_cache_disk_and_a_full_graph_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(launch, "find_installation", lambda: None)
+    monkeypatch.setattr(launch, "work_folder", lambda: tmp_path / "work")
+    monkeypatch.setattr(launch, "command", full)
+    folders = {"model_repository": Path(__file__).parents[1] / "model_repository", "checkpoint_dir": tmp_path}
+    settings = launch.ServerSettings.on_free_ports(**folders, profile="cpu")
+    with pytest.raises(ConfigurationError, match=rf"^{tmp_path}/work: No space left"):
+        launch.started(settings).__enter__()
+    monkeypatch.setattr(steps, "export_onnx", full)
+    with pytest.raises(ConfigurationError, match=rf"^{tmp_path}/onnx: No space left"):
+        worker.run("video_encoder", ExportJob(tmp_path, None))
+    gc.enable()  # which a worker, a process of its own, turns off
 
 
 def test_what_knows_the_file_names_it() -> None:
