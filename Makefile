@@ -55,8 +55,8 @@ demo: checkpoints/tiny/.weights  ## a clip through a real tritonserver: demo/wor
 	$(BIN)/cosmos-triton export --checkpoint-dir checkpoints/tiny --onnx-only --ensemble cosmos_base
 	$(BIN)/cosmos-triton demo --checkpoint-dir checkpoints/tiny --output-folder demo
 
-test: setup  ## all tests that need no GPU, a real tritonserver included; branch coverage of library and client
-	$(BIN)/pytest -m "not gpu and not slow" --cov --cov-report=term:skip-covered
+test: setup  ## all tests that need no GPU, a real tritonserver included
+	$(BIN)/pytest -m "not gpu and not slow"
 
 test-slow: setup  ## the slow tests too
 	$(BIN)/pytest -m "not gpu"
