@@ -83,7 +83,7 @@ test-fresh:  ## install from nothing and run what another Python can break: make
 test-newest:  ## test-fresh with the newest of everything, torch too; to be run by a schedule, it may fail without a change
 	$(MAKE) test-fresh LOCK= TORCH=torch
 
-# test_client_contract.py holds the client against the engine, which needs torch; the rest talks to gRPC servers of its own.
+# Without a Triton server; test_client_contract.py holds the client against the engine, which needs torch.
 test-client:  ## the client alone, installed from nothing without the lock: make test-client PYTHON=python3.13
 	@$(PYTHON) --version || { echo "$(PYTHON) is not on this machine: make test-client did not run"; exit 1; }
 	rm -rf $(FRESH_VENV)-client
