@@ -93,10 +93,11 @@ test-client:  ## the client alone, installed from nothing without the lock: make
 	$(FRESH_VENV)-client/bin/cosmos-client --help > /dev/null
 	$(FRESH_VENV)-client/bin/pytest -m "not triton" --ignore tests/client/test_client_contract.py tests/client
 
-check: setup  ## ruff and mypy --strict
+check: setup  ## ruff, mypy --strict, and the layers (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: setup  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -22,13 +22,19 @@ from torch import Tensor
 
 from benchmarks.result import describe, finish, table
 from cosmos_triton.architectures import AUTOREGRESSIVE, AutoregressiveArchitecture
-from cosmos_triton.autoregressive import plain, plain_steps
-from cosmos_triton.autoregressive.kv_cache import KVCache
-from cosmos_triton.autoregressive.parameters import SamplingParameters
-from cosmos_triton.autoregressive.positions import rotary_angles
-from cosmos_triton.autoregressive.sequences import Sequences, decode, prefill
-from cosmos_triton.autoregressive.settings import DRAFT_SOURCES
-from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, Layer
+from cosmos_triton.autoregressive import (
+    DRAFT_SOURCES,
+    AutoregressiveTransformer,
+    KVCache,
+    Layer,
+    SamplingParameters,
+    Sequences,
+    decode,
+    plain,
+    plain_steps,
+    prefill,
+    rotary_angles,
+)
 
 LEVELS = 16
 ARCHITECTURE = dataclasses.replace(

@@ -23,17 +23,22 @@ import torch
 
 from benchmarks.result import describe, finish
 from cosmos_triton.architectures import AUTOREGRESSIVE, TEXT_ROWS, AutoregressiveArchitecture
-from cosmos_triton.autoregressive import plain
-from cosmos_triton.autoregressive.commands import Decode, Prefill, Start
-from cosmos_triton.autoregressive.engine import Engine
-from cosmos_triton.autoregressive.kv_cache import slot_bytes
-from cosmos_triton.autoregressive.loading import load_transformer
-from cosmos_triton.autoregressive.parameters import SamplingParameters
-from cosmos_triton.autoregressive.requests import Generation, GenerationRequest
-from cosmos_triton.autoregressive.runner import Runner
-from cosmos_triton.autoregressive.settings import EngineSettings
-from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
-from cosmos_triton.checkpoints.published import autoregressive_shapes
+from cosmos_triton.autoregressive import (
+    AutoregressiveTransformer,
+    Decode,
+    Engine,
+    EngineSettings,
+    Generation,
+    GenerationRequest,
+    Prefill,
+    Runner,
+    SamplingParameters,
+    Start,
+    load_transformer,
+    plain,
+    slot_bytes,
+)
+from cosmos_triton.checkpoints import autoregressive_shapes
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from benchmarks.engine import random_network
 from benchmarks.result import describe, finish, table
 from cosmos_triton.architectures import AUTOREGRESSIVE
-from cosmos_triton.autoregressive import fused, nucleus, plain
+from cosmos_triton.autoregressive import KVCache, fused, nucleus, plain
 from cosmos_triton.autoregressive.kernels import nucleus as fused_nucleus
 from cosmos_triton.autoregressive.kernels.linear import few_rows_linear
-from cosmos_triton.autoregressive.kv_cache import KVCache
 
 DIM, FFN, VOCABULARY = 4096, 14336, 64000  # of 4B
 HEADS, KV_HEADS, WIDTH, SEQUENCE = 32, 8, 128, 12800

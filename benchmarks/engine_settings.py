@@ -27,10 +27,9 @@ from benchmarks.engine import Clock, ceiling, measure_pass, random_network
 from benchmarks.engine_kernels import DIM, FFN, HEADS, KV_HEADS, SEQUENCE, VOCABULARY, WIDTH
 from benchmarks.result import describe, finish, table, write
 from cosmos_triton.architectures import AUTOREGRESSIVE
+from cosmos_triton.autoregressive import EngineSettings, Runner
 from cosmos_triton.autoregressive.kernels import attention, linear
 from cosmos_triton.autoregressive.kernels import nucleus as fused_nucleus
-from cosmos_triton.autoregressive.runner import Runner
-from cosmos_triton.autoregressive.settings import EngineSettings
 
 MATRICES = {  # outer, inner, gated
     "qkv": (6144, DIM, False),

@@ -34,32 +34,33 @@ from cosmos_triton.architectures import (
     DiffusionDecoderArchitecture,
 )
 from cosmos_triton.checkpoints import published
-from cosmos_triton.demo.sample_clip import synthetic_clip
-from cosmos_triton.diffusion.denoiser import Denoiser
-from cosmos_triton.diffusion.padding import pad_by_reflection
-from cosmos_triton.diffusion.sampler import denoise, initial_noise, timesteps
-from cosmos_triton.diffusion.settings import DiffusionSettings
-from cosmos_triton.diffusion.transformer import DiffusionDenoiser, load_diffusion_transformer
+from cosmos_triton.demo import synthetic_clip
+from cosmos_triton.diffusion import (
+    Denoiser,
+    DiffusionDenoiser,
+    DiffusionSettings,
+    denoise,
+    initial_noise,
+    load_diffusion_transformer,
+    pad_by_reflection,
+    timesteps,
+)
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.guardrails import GuardrailSettings, load_video_guardrail
 from cosmos_triton.media import encode_mp4
-from cosmos_triton.networks.continuous_tokenizer import (
+from cosmos_triton.networks import (
     LatentDecoder,
     LatentStatistics,
-    load_continuous_decoder,
-)
-from cosmos_triton.networks.discrete_tokenizer import (
     VideoDecoder,
     VideoEncoder,
+    load_continuous_decoder,
     load_discrete_decoder,
     load_discrete_encoder,
+    load_text_encoder,
 )
-from cosmos_triton.networks.text_encoder import load_text_encoder
 from cosmos_triton.pipeline import NETWORKS
-from cosmos_triton.residency.policy import Residency
-from cosmos_triton.runtimes.examples import example_inputs
-from cosmos_triton.runtimes.pytorch import PyTorchRuntime, use_compile_cache
-from cosmos_triton.runtimes.stage_modules import blocks_of
+from cosmos_triton.residency import Residency
+from cosmos_triton.runtimes import PyTorchRuntime, blocks_of, example_inputs, use_compile_cache
 
 _PROMPT_ROWS = 24
 

@@ -20,12 +20,11 @@ from torch import Tensor
 
 from benchmarks.result import describe, finish, table
 from cosmos_triton.architectures import CONTINUOUS_TOKENIZERS, DISCRETE_TOKENIZERS
-from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.demo.random_weights import write_tokenizer
+from cosmos_triton.checkpoints import CheckpointFolder
+from cosmos_triton.demo import write_tokenizer
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.pipeline import NETWORKS, Network
-from cosmos_triton.runtimes.examples import example_inputs
-from cosmos_triton.runtimes.stage_modules import load_module
+from cosmos_triton.runtimes import example_inputs, load_module
 
 VIDEO = VideoGeometry(33, 64, 96)
 MEASURED = ("video_encoder", "video_decoder", "latent_decoder")

@@ -32,14 +32,12 @@ from benchmarks import memory, perf_analyzer, report, stages
 from benchmarks.result import REPOSITORY, describe, finish, without_folders
 from benchmarks.result import write as write_json
 from cosmos_client import CosmosClient
-from cosmos_triton.demo.sample_clip import synthetic_clip
-from cosmos_triton.demo.sheet import contact_sheet
+from cosmos_triton.demo import contact_sheet, synthetic_clip
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.media import all_frames, encode_mp4
 from cosmos_triton.pipeline import ENSEMBLES, PROFILES
-from cosmos_triton.server import loopback
-from cosmos_triton.server.launch import ServerSettings, serving
-from cosmos_triton.serving.residency import RESIDENCY_VARIABLE
+from cosmos_triton.server import ServerSettings, loopback, serving
+from cosmos_triton.serving import RESIDENCY_VARIABLE
 
 PROMPT = "A robot arm slowly lifts the red cube from the conveyor belt, under warm light."
 _SEEDS = 64  # distinct requests; perf_analyzer goes round

@@ -46,7 +46,7 @@ def _register_scenes(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 
 def _scenes(arguments: argparse.Namespace) -> int:
-    from cosmos_triton.media.encode import encode_mp4  # PyAV, which a training machine may lack
+    from cosmos_triton.media import encode_mp4  # PyAV, which a training machine may lack
 
     chosen = scenes.sample(arguments.count, arguments.seed, arguments.events)
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -27,9 +27,13 @@ from diffusers.models.autoencoders.autoencoder_kl_cosmos import (
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import TokenizerArchitecture
-from cosmos_triton.networks.continuous_tokenizer import ContinuousDecoder, ContinuousEncoder
-from cosmos_triton.networks.discrete_tokenizer import DiscreteDecoder, DiscreteEncoder
-from cosmos_triton.networks.haar import haar_matrix
+from cosmos_triton.networks import (
+    ContinuousDecoder,
+    ContinuousEncoder,
+    DiscreteDecoder,
+    DiscreteEncoder,
+    haar_matrix,
+)
 
 COLOURS = 3
 _NORM_EPS = 1e-6

@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import TEXT_ROWS, DiffusionDecoderArchitecture
-from cosmos_triton.diffusion.padding import reflected
-from cosmos_triton.diffusion.settings import DiffusionSettings
-from cosmos_triton.diffusion.transformer import DiffusionTransformer
+from cosmos_triton.diffusion import DiffusionSettings, DiffusionTransformer, reflected
 from small_world.tokens import REFRESH, Fresh, World
 
 CONTEXT_ROWS = 12  # of the text that stands for a prompt where there is none

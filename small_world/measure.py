@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.checkpoints.published import AUTOREGRESSIVE_FAMILY, DIFFUSION_DECODER_FAMILY
-from cosmos_triton.networks.continuous_tokenizer import load_continuous_decoder, load_continuous_encoder
-from cosmos_triton.networks.discrete_tokenizer import load_discrete_decoder, load_discrete_encoder
-from cosmos_triton.networks.video_autoencoder import to_uint8
+from cosmos_triton.checkpoints import AUTOREGRESSIVE_FAMILY, DIFFUSION_DECODER_FAMILY, CheckpointFolder
+from cosmos_triton.networks import (
+    load_continuous_decoder,
+    load_continuous_encoder,
+    load_discrete_decoder,
+    load_discrete_encoder,
+    to_uint8,
+)
 from small_world import worlds
 from small_world.pool import held_out
 from small_world.scenes import Clips, Scenes

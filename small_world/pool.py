@@ -82,7 +82,7 @@ def _pieces(path: Path, stride: int) -> Iterator[Tensor]:
     """Every 33 frames that begin at a multiple of `stride`, at the worlds' size: uint8 [T, H, W, 3]."""
     import av  # drawn clips do without it, and so may the machine that trains on them
 
-    from cosmos_triton.media.frames import preprocess, to_uint8
+    from cosmos_triton.media import preprocess, to_uint8
 
     with av.open(str(path)) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -9,10 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import TEXT_ROWS, AutoregressiveArchitecture, TextEncoderArchitecture
-from cosmos_triton.autoregressive import plain
-from cosmos_triton.autoregressive.operations import Operations
-from cosmos_triton.autoregressive.positions import absolute_positions, rotary_angles
-from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, Layer
+from cosmos_triton.autoregressive import (
+    AutoregressiveTransformer,
+    Layer,
+    Operations,
+    absolute_positions,
+    plain,
+    rotary_angles,
+)
 from small_world import text
 from small_world.tokens import REFRESH, Fresh, World
 

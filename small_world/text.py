@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import TextEncoderArchitecture
-from cosmos_triton.networks.text_encoder import TextEncoder
+from cosmos_triton.networks import TextEncoder
 from small_world import scenes
 from small_world.scenes import BALL_COLOURS, CAR_COLOURS, LIGHTS
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.networks.continuous_tokenizer import LatentStatistics
+from cosmos_triton.checkpoints import CheckpointFolder
+from cosmos_triton.networks import LatentStatistics
 from small_world import scenes, weights
 from small_world.autoencoder import TrainableTokenizer
 from small_world.pool import CHUNK

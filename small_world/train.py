@@ -16,8 +16,8 @@ from cosmos_triton.architectures import (
     TEXT_ENCODERS,
     TokenizerArchitecture,
 )
-from cosmos_triton.autoregressive.transformer import build as served_transformer
-from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.autoregressive import build as served_transformer
+from cosmos_triton.checkpoints import CheckpointFolder
 from small_world import autoencoder, decoder, drawing, sampler, scenes, text, tokenizers, weights
 from small_world.loop import Plan, Stage, train
 from small_world.pool import CHUNK, HELD_OUT, ClipPool, FilmedPool

@@ -18,14 +18,19 @@ from cosmos_triton.architectures import (
     TextEncoderArchitecture,
     TokenizerArchitecture,
 )
-from cosmos_triton.checkpoints import published
-from cosmos_triton.checkpoints.folder import Component
-from cosmos_triton.checkpoints.published import MEAN_STD_FRAMES, Shapes
-from cosmos_triton.checkpoints.releases import AUX_VARS, MEAN_STD, PREDICT1, WEIGHTS
-from cosmos_triton.demo.random_weights import write_torchscript
-from cosmos_triton.diffusion.transformer import RENAMES as DIFFUSION_RENAMES
-from cosmos_triton.networks import text_encoder, video_autoencoder
-from cosmos_triton.networks.loading import rename
+from cosmos_triton.checkpoints import (
+    AUX_VARS,
+    MEAN_STD,
+    MEAN_STD_FRAMES,
+    PREDICT1,
+    WEIGHTS,
+    Component,
+    Shapes,
+    published,
+)
+from cosmos_triton.demo import write_torchscript
+from cosmos_triton.diffusion import RENAMES as DIFFUSION_RENAMES
+from cosmos_triton.networks import rename, text_encoder, video_autoencoder
 from small_world.autoencoder import TrainableTokenizer
 
 Tensors = Mapping[str, Tensor]

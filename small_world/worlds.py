@@ -16,18 +16,19 @@ from PIL import Image
 from torch import Tensor
 
 from cosmos_triton.architectures import TEXT_ROWS
-from cosmos_triton.autoregressive.loading import load_engine
-from cosmos_triton.autoregressive.parameters import SamplingParameters
-from cosmos_triton.autoregressive.requests import Generation, GenerationRequest
-from cosmos_triton.autoregressive.settings import EngineSettings
-from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.checkpoints.text_tokenizer import load_text_tokenizer
-from cosmos_triton.diffusion.sampler import Predict, decode_tokens
-from cosmos_triton.diffusion.settings import DiffusionSettings
-from cosmos_triton.networks.text_encoder import TextEncoder
+from cosmos_triton.autoregressive import (
+    EngineSettings,
+    Generation,
+    GenerationRequest,
+    SamplingParameters,
+    load_engine,
+)
+from cosmos_triton.checkpoints import CheckpointFolder, load_text_tokenizer
+from cosmos_triton.diffusion import DiffusionSettings, Predict, decode_tokens
+from cosmos_triton.networks import TextEncoder
 from cosmos_triton.pipeline import NETWORKS
-from cosmos_triton.residency.weights import Residency
-from cosmos_triton.runtimes.stage_modules import load_module
+from cosmos_triton.residency import Residency
+from cosmos_triton.runtimes import load_module
 from small_world import scenes
 from small_world.pool import HELD_OUT, held_out
 from small_world.scenes import BALL_COLOURS, CAR_COLOURS, EVENT, FPS, WIDTH, Scenes

@@ -142,6 +142,6 @@ def _number(name: str, value: object) -> float:
         finite_or_not = float(value)
     except OverflowError:
         raise UsageError(f"{name} is too large for a number of 32 bits") from None
-    if np.finfo(np.float32).max < abs(finite_or_not) < float("inf"):
+    if float(np.finfo(np.float32).max) < abs(finite_or_not) < float("inf"):
         raise UsageError(f"{name} {value} is too large for a number of 32 bits")
     return finite_or_not

@@ -12,7 +12,7 @@ import onnx
 import cosmos_triton
 from cosmos_export.source import Source
 from cosmos_triton.pipeline import Precision
-from cosmos_triton.runtimes.plans import FileRecord, file_digest
+from cosmos_triton.runtimes import FileRecord, file_digest
 
 PROPERTY = "cosmos_triton.fingerprint"
 _ROOMS = ("networks", "diffusion")

@@ -14,9 +14,7 @@ from cosmos_export.source import Source
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.pipeline import Network, Precision
-from cosmos_triton.runtimes.examples import DTYPES
-from cosmos_triton.runtimes.onnx import OnnxRuntime
-from cosmos_triton.runtimes.pytorch import PyTorchRuntime
+from cosmos_triton.runtimes import DTYPES, OnnxRuntime, PyTorchRuntime
 
 OPSET = 20  # every TensorRT reads it, and attention cannot fail there for want of a kernel
 

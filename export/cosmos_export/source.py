@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cosmos_triton.checkpoints import catalog
-from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
+from cosmos_triton.checkpoints import CheckpointFolder, Component, catalog
 from cosmos_triton.errors import CheckpointError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.pipeline import Network
-from cosmos_triton.runtimes.examples import example_inputs
+from cosmos_triton.runtimes import example_inputs
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Source:
 
     def load(self, dtype: torch.dtype) -> nn.Module:
         """The module with its weights in the given type."""
-        from cosmos_triton.runtimes.stage_modules import load_module  # seconds, needed for what changed only
+        from cosmos_triton.runtimes import load_module  # seconds, needed for what changed only
 
         return load_module(self.network, self.folder, dtype)
 

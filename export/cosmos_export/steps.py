@@ -16,11 +16,11 @@ from cosmos_export.job import Exported, ExportJob
 from cosmos_export.plan_builder import Built, build_plan
 from cosmos_export.source import Source, video_of
 from cosmos_export.tensorrt_library import TensorRTLibrary, load_library
-from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.checkpoints import CheckpointFolder
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.host import Gpu, visible_gpus
 from cosmos_triton.pipeline import NETWORKS, Precision
-from cosmos_triton.runtimes.plans import FileRecord, PlanRecord, plan_path, record_path
+from cosmos_triton.runtimes import FileRecord, PlanRecord, plan_path, record_path
 
 CPU_PRECISION: Precision = "float32"
 AHEAD_OF_TIME = ("8.0", "8.9", "12.0")  # capabilities that a plan built without a GPU is for by default

@@ -8,14 +8,21 @@ import torch
 from numpy.typing import NDArray
 
 from cosmos_export.parity import Agreement, compare
-from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.checkpoints import CheckpointFolder
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.pipeline import NETWORKS
-from cosmos_triton.runtimes.examples import DTYPES, inputs_of_shapes
-from cosmos_triton.runtimes.plans import Host, PlanRecord, find_problem, plan_path, record_path
-from cosmos_triton.runtimes.pytorch import PyTorchRuntime
-from cosmos_triton.runtimes.stage_modules import load_module
-from cosmos_triton.runtimes.tensorrt import TensorRTRuntime
+from cosmos_triton.runtimes import (
+    DTYPES,
+    Host,
+    PlanRecord,
+    PyTorchRuntime,
+    TensorRTRuntime,
+    find_problem,
+    inputs_of_shapes,
+    load_module,
+    plan_path,
+    record_path,
+)
 
 
 @dataclass(frozen=True)

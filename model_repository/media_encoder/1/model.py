@@ -1,7 +1,6 @@
 """media_encoder: 33 frames in; an MP4 and the finished report out, beside the frames and tokens."""
 
-from cosmos_triton.serving.adapter import StageModel
-from cosmos_triton.serving.stages.media import MediaEncoder
+from cosmos_triton.serving import MediaEncoder, StageModel
 
 
 class TritonPythonModel(StageModel):

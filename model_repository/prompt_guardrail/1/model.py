@@ -1,7 +1,6 @@
 """prompt_guardrail: A prompt in; the same prompt out, or a refusal."""
 
-from cosmos_triton.serving.adapter import MeteredStageModel
-from cosmos_triton.serving.stages.guardrails import PromptGuardrailStage
+from cosmos_triton.serving import MeteredStageModel, PromptGuardrailStage
 
 
 class TritonPythonModel(MeteredStageModel):

@@ -1,7 +1,6 @@
 """text_encoder, where no TensorRT engine runs it: the same network through another runtime."""
 
-from cosmos_triton.serving.adapter import StageModel
-from cosmos_triton.serving.stages.network import NetworkStage
+from cosmos_triton.serving import NetworkStage, StageModel
 
 
 class TritonPythonModel(StageModel):

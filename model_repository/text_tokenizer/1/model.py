@@ -1,7 +1,6 @@
 """text_tokenizer: a prompt in; 512 T5 token ids and their mask out."""
 
-from cosmos_triton.serving.adapter import StageModel
-from cosmos_triton.serving.stages.text import TextTokenizer
+from cosmos_triton.serving import StageModel, TextTokenizer
 
 
 class TritonPythonModel(StageModel):

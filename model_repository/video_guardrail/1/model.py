@@ -1,7 +1,6 @@
 """video_guardrail: 33 frames in; the same frames with faces blurred out, or a refusal."""
 
-from cosmos_triton.serving.adapter import MeteredStageModel
-from cosmos_triton.serving.stages.guardrails import VideoGuardrailStage
+from cosmos_triton.serving import MeteredStageModel, VideoGuardrailStage
 
 
 class TritonPythonModel(MeteredStageModel):

@@ -1,0 +1,10 @@
+"""The autoregressive sampler: its transformer, kernels, KV cache, sampling, scheduler and engine.
+
+Read `docs/engine.md` first; it follows one token through these files.
+
+The room's face is `__init__.pyi`; what it names is loaded when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,12 +6,8 @@ import torch
 from torch import Tensor
 
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer
-from cosmos_triton.checkpoints.files import release
-from cosmos_triton.residency.address_range import AddressRange, reserve
-from cosmos_triton.residency.device import empty_cache
-from cosmos_triton.residency.pinned import Pack
-from cosmos_triton.residency.turn import Turn
-from cosmos_triton.residency.weights import point_to, tensors_of
+from cosmos_triton.checkpoints import release
+from cosmos_triton.residency import AddressRange, Pack, Turn, empty_cache, point_to, reserve, tensors_of
 
 
 class DeviceMemory(Protocol):

@@ -12,8 +12,8 @@ from cosmos_triton.autoregressive.engine import Engine, EngineObserver
 from cosmos_triton.autoregressive.operations import Operations
 from cosmos_triton.autoregressive.settings import EngineSettings
 from cosmos_triton.autoregressive.transformer import AutoregressiveTransformer, build
-from cosmos_triton.checkpoints.folder import Component
-from cosmos_triton.residency.policy import Residency
+from cosmos_triton.checkpoints import Component
+from cosmos_triton.residency import Residency
 
 
 def load_engine(

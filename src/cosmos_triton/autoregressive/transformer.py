@@ -14,9 +14,7 @@ from cosmos_triton.autoregressive import plain
 from cosmos_triton.autoregressive.kv_cache import KVCache, LayerCache
 from cosmos_triton.autoregressive.operations import Operations
 from cosmos_triton.autoregressive.positions import absolute_positions, rotary_angles
-from cosmos_triton.checkpoints.files import release
-from cosmos_triton.checkpoints.published import autoregressive_shapes
-from cosmos_triton.checkpoints.strict import describe_differences, placed
+from cosmos_triton.checkpoints import autoregressive_shapes, describe_differences, placed, release
 from cosmos_triton.errors import CheckpointError
 
 _QK_NORM_EPS = 1e-5  # the published attention's own default, whatever the network's eps

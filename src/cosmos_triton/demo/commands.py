@@ -7,13 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from cosmos_triton.checkpoints.commands import add_directory, say, size_text
-from cosmos_triton.checkpoints.releases import COMPONENTS, SIZES
+from cosmos_triton.checkpoints import COMPONENTS, SIZES, add_directory, say, size_text
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.sentences import telling
-from cosmos_triton.server import checks, loopback
-from cosmos_triton.server.commands import add_folders
-from cosmos_triton.server.launch import ServerSettings, serving
+from cosmos_triton.server import ServerSettings, add_folders, checks, loopback, serving
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

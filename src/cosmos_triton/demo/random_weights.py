@@ -34,9 +34,7 @@ from cosmos_triton.architectures import (
     TextEncoderArchitecture,
     TokenizerArchitecture,
 )
-from cosmos_triton.checkpoints import published
-from cosmos_triton.checkpoints.published import Shape, Shapes, parameters
-from cosmos_triton.checkpoints.releases import (
+from cosmos_triton.checkpoints import (
     ARCHIVES,
     AUX_VARS,
     COMPONENTS,
@@ -44,6 +42,10 @@ from cosmos_triton.checkpoints.releases import (
     MODELS,
     PREDICT1,
     WEIGHTS,
+    Shape,
+    Shapes,
+    parameters,
+    published,
 )
 from cosmos_triton.demo.tokenizer_trainer import write_text_tokenizer
 from cosmos_triton.demo.torch_zip import write_state_dict

@@ -41,14 +41,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cosmos_triton.architectures import DiffusionDecoderArchitecture
-from cosmos_triton.checkpoints.files import release
-from cosmos_triton.checkpoints.published import diffusion_decoder_shapes
-from cosmos_triton.checkpoints.strict import describe_differences
+from cosmos_triton.checkpoints import describe_differences, diffusion_decoder_shapes, release
 from cosmos_triton.errors import CheckpointError
-from cosmos_triton.residency.device import empty_cache
-from cosmos_triton.residency.pinned import Pack
-from cosmos_triton.residency.policy import Residency
-from cosmos_triton.residency.stream import BlockStream
+from cosmos_triton.residency import BlockStream, Pack, Residency, empty_cache
 
 _EPS = 1e-6  # of every norm in the network
 _PATCH = 2  # latent rows and columns of one patch

@@ -15,8 +15,7 @@ from diffusers.models.transformers.transformer_cosmos import CosmosTransformer3D
 from torch import Tensor, nn
 
 from cosmos_triton.architectures import DiffusionDecoderArchitecture
-from cosmos_triton.networks.attention import scaled_attention
-from cosmos_triton.networks.loading import Renames, load
+from cosmos_triton.networks import Renames, load, scaled_attention
 
 CONDITIONING_FPS = 24.0  # what the published pipeline always passes, whatever rate it saves at
 _QK_NORM_EPS = 1e-6  # diffusers builds these norms with 1e-5

@@ -22,14 +22,19 @@ from cosmos_triton.guardrails.interface import (
     decode_prompt,
 )
 from cosmos_triton.guardrails.postures import load_prompt_guardrail, load_video_guardrail
+from cosmos_triton.guardrails.published import GUARDRAIL, SIGLIP, TEXT_GUARD, Published
 
 __all__ = [
+    "GUARDRAIL",
     "MAX_PROMPT_BYTES",
+    "SIGLIP",
+    "TEXT_GUARD",
     "Finding",
     "GuardrailSettings",
     "Observer",
     "Posture",
     "PromptGuardrail",
+    "Published",
     "Verdict",
     "VideoGuardrail",
     "decode_prompt",

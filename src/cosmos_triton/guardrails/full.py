@@ -30,8 +30,7 @@ from cosmos_triton.guardrails.published import (
     load,
     reading_from,
 )
-from cosmos_triton.residency.policy import Residency
-from cosmos_triton.residency.weights import Weights, weights_of
+from cosmos_triton.residency import Residency, Weights, weights_of
 
 FRAMES_AT_ONCE = 8
 HARMLESS_PROMPT = "A robot arm lifts a red cube from a table."

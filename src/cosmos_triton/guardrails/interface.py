@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosmos_triton.errors import Blocked, ConfigurationError, InvalidInput
-from cosmos_triton.residency.policy import Residency
+from cosmos_triton.residency import Residency
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cosmos_triton.checkpoints.strict import assign_strictly
+from cosmos_triton.checkpoints import assign_strictly
 
 Renames = tuple[tuple[str, str], ...]
 """(pattern, replacement) pairs of `re.sub`, applied in order to every published name."""

@@ -1,13 +1,8 @@
-"""One callable over whatever runs a network: arrays by input name -> arrays by output name."""
+"""One callable over whatever runs a network: arrays by input name → arrays by output name.
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+The room's face is `__init__.pyi`; what it names is loaded when it is first used.
+"""
 
-from numpy.typing import NDArray
+import lazy_loader
 
-
-class Runtime(Protocol):
-    """A network that is ready to run."""
-
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Arrays by input name -> arrays by output name."""
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,9 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cosmos_triton.residency.device import empty_cache
-from cosmos_triton.residency.policy import Residency
-from cosmos_triton.residency.weights import weights_of
+from cosmos_triton.residency import Residency, empty_cache, weights_of
 
 COMPILE_CACHE_VARIABLE = "COSMOS_COMPILE_CACHE"
 

@@ -5,20 +5,18 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.diffusion.transformer import DiffusionDenoiser, load_diffusion_transformer
-from cosmos_triton.networks.continuous_tokenizer import (
+from cosmos_triton.checkpoints import CheckpointFolder
+from cosmos_triton.diffusion import DiffusionDenoiser, load_diffusion_transformer
+from cosmos_triton.networks import (
     LatentDecoder,
     LatentStatistics,
-    load_continuous_decoder,
-)
-from cosmos_triton.networks.discrete_tokenizer import (
     VideoDecoder,
     VideoEncoder,
+    load_continuous_decoder,
     load_discrete_decoder,
     load_discrete_encoder,
+    load_text_encoder,
 )
-from cosmos_triton.networks.text_encoder import load_text_encoder
 from cosmos_triton.pipeline import Network
 
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from cosmos_triton.errors import CheckpointError, ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
-from cosmos_triton.guardrails.published import GUARDRAIL, SIGLIP, TEXT_GUARD, Published
+from cosmos_triton.guardrails import GUARDRAIL, SIGLIP, TEXT_GUARD, Published
 from cosmos_triton.host import VISIBLE_VARIABLE, Gpu
 from cosmos_triton.pipeline import DEFAULT, ENSEMBLES, loaded_networks
-from cosmos_triton.runtimes.plans import Host, check_plans
+from cosmos_triton.runtimes import Host, check_plans
 from cosmos_triton.server.launch import SHARED_MEMORY, ServerSettings
-from cosmos_triton.serving.parameters import PROFILE_VALUES, read_parameters
+from cosmos_triton.serving import PROFILE_VALUES, read_parameters
 
 if TYPE_CHECKING:  # seconds of torch
-    from cosmos_triton.checkpoints.folder import CheckpointFolder
+    from cosmos_triton.checkpoints import CheckpointFolder
 
 PUBLISHED_SHARED_MEMORY_GIB = 2.0  # at 33x640x1024; less for smaller videos
 _PUBLISHED_PIXELS = 33 * 640 * 1024
@@ -200,7 +200,7 @@ def ensembles_to_serve(
     Raises:
         ConfigurationError: one that is named cannot be served, or none can.
     """
-    from cosmos_triton.checkpoints.catalog import servable_ensembles
+    from cosmos_triton.checkpoints import servable_ensembles
 
     servable, reasons = servable_ensembles(folder)
     for ensemble in servable:

@@ -21,7 +21,7 @@ from cosmos_triton.server.prepare import BUILDING, prepare
 from cosmos_triton.server.supervisor import SupervisorSettings, supervise
 
 if TYPE_CHECKING:  # seconds of torch
-    from cosmos_triton.checkpoints.folder import CheckpointFolder
+    from cosmos_triton.checkpoints import CheckpointFolder
 
 _REPOSITORY = Path(__file__).parents[3] / "model_repository"
 _EXIT_CODES = (
@@ -264,8 +264,7 @@ def checked(
         checks.check_gpu(wanted.profile, visible_gpus())
     find_installation()
     work_folder()
-    from cosmos_triton.checkpoints.catalog import geometry
-    from cosmos_triton.checkpoints.folder import CheckpointFolder
+    from cosmos_triton.checkpoints import CheckpointFolder, geometry
 
     folder = CheckpointFolder(wanted.checkpoint_dir)
     served, left_out = checks.ensembles_to_serve(wanted, folder, arguments.ensemble or (), graphs_are_built)

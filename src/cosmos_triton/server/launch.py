@@ -25,8 +25,7 @@ from cosmos_triton.server import loopback
 from cosmos_triton.server.folders import interpreter_folder, plain, work_folder
 from cosmos_triton.server.installation import Installation, assemble_backends, find_installation
 from cosmos_triton.server.loading import Log, Stubs, problem
-from cosmos_triton.serving.parameters import ignored_variables
-from cosmos_triton.serving.settings import CHECKPOINT_VARIABLE
+from cosmos_triton.serving import CHECKPOINT_VARIABLE, ignored_variables
 
 SHARED_MEMORY = Path("/dev/shm")
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 from cosmos_triton.errors import ConfigurationError
 from cosmos_triton.geometry import VideoGeometry
 from cosmos_triton.pipeline import DEFAULT, NETWORKS, loaded_networks
-from cosmos_triton.runtimes.plans import Host, check_plans, find_problem, plan_path
+from cosmos_triton.runtimes import Host, check_plans, find_problem, plan_path
 from cosmos_triton.server import checks
 from cosmos_triton.server.launch import ServerSettings
 
 if TYPE_CHECKING:  # seconds of torch
-    from cosmos_triton.checkpoints.folder import CheckpointFolder
+    from cosmos_triton.checkpoints import CheckpointFolder
 
 BUILDING = ("missing", "never")
 _GRAPH_BYTES, _PLAN_BYTES = 4, 2  # for each weight: float32 graphs, bfloat16 plans

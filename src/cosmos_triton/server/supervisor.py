@@ -40,7 +40,7 @@ from cosmos_triton.server.admission import Admission, first_of
 from cosmos_triton.server.launch import Server, ServerSettings, free_ports, started
 from cosmos_triton.server.stages_alive import StageProcess, Watch, stage_processes
 from cosmos_triton.server.upstream import GRPC_KEY_HEADER, GRPC_PREFIX, HTTP_KEY_HEADER, Upstream
-from cosmos_triton.serving.heartbeat import FOLDER_VARIABLE
+from cosmos_triton.serving import FOLDER_VARIABLE
 
 _log = logging.getLogger(__name__)
 

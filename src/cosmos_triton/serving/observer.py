@@ -1,6 +1,6 @@
 """What the engine does → Triton's /metrics."""
 
-from cosmos_triton.autoregressive.requests import Generation
+from cosmos_triton.autoregressive import Generation
 from cosmos_triton.serving.metrics import Metrics
 
 

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from cosmos_triton.residency.policy import Residency
+from cosmos_triton.residency import Residency
 from cosmos_triton.serving.settings import StageSettings
 
 RESIDENCY_VARIABLE = "COSMOS_RESIDENCY"

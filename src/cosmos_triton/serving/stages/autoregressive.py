@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from cosmos_triton.architectures import AutoregressiveArchitecture, Kind
-from cosmos_triton.autoregressive.engine import Engine
-from cosmos_triton.autoregressive.loading import load_engine
-from cosmos_triton.autoregressive.parameters import SamplingParameters
-from cosmos_triton.autoregressive.requests import Generation, GenerationRequest
-from cosmos_triton.autoregressive.settings import EngineSettings
-from cosmos_triton.checkpoints import catalog
-from cosmos_triton.checkpoints.folder import CheckpointFolder, Component
+from cosmos_triton.autoregressive import (
+    Engine,
+    EngineSettings,
+    Generation,
+    GenerationRequest,
+    SamplingParameters,
+    load_engine,
+)
+from cosmos_triton.checkpoints import CheckpointFolder, Component, catalog
 from cosmos_triton.errors import Cancelled, InvalidInput, Unavailable
 from cosmos_triton.geometry import ALLOWED_INPUT_FRAMES, CONTEXT_FRAMES, latent_frames
 from cosmos_triton.serving import report as reports

@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cosmos_triton.checkpoints import catalog
-from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.diffusion.sampler import Predict, decode_tokens
-from cosmos_triton.diffusion.settings import DiffusionSettings
+from cosmos_triton.checkpoints import CheckpointFolder, catalog
+from cosmos_triton.diffusion import DiffusionSettings, Predict, decode_tokens
 from cosmos_triton.serving.checks import check_finite, check_range, check_shape
 from cosmos_triton.serving.parameters import DiffusionDecoderParameters
 from cosmos_triton.serving.settings import StageSettings

@@ -8,13 +8,10 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from cosmos_triton.checkpoints import catalog
-from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.diffusion.denoiser import Denoiser
-from cosmos_triton.diffusion.sampler import decode_tokens, timesteps
-from cosmos_triton.diffusion.settings import DiffusionSettings
-from cosmos_triton.residency.device import empty_cache
-from cosmos_triton.runtimes.pytorch import as_tensor, use_compile_cache
+from cosmos_triton.checkpoints import CheckpointFolder, catalog
+from cosmos_triton.diffusion import Denoiser, DiffusionSettings, decode_tokens, timesteps
+from cosmos_triton.residency import empty_cache
+from cosmos_triton.runtimes import as_tensor, use_compile_cache
 from cosmos_triton.serving.parameters import DiffusionDecoderParameters
 from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings

@@ -14,7 +14,7 @@ from cosmos_triton.guardrails import (
     load_prompt_guardrail,
     load_video_guardrail,
 )
-from cosmos_triton.residency.policy import Residency
+from cosmos_triton.residency import Residency
 from cosmos_triton.serving.checks import check_picture_size
 from cosmos_triton.serving.metrics import Metrics
 from cosmos_triton.serving.parameters import GuardrailParameters

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmos_triton.checkpoints import catalog
-from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.checkpoints import CheckpointFolder, catalog
 from cosmos_triton.errors import InvalidInput
 from cosmos_triton.media import Deadline, MediaLimits, context_frames, decode_media, encode_mp4
 from cosmos_triton.serving.checks import check_picture_size

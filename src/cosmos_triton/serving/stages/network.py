@@ -63,7 +63,7 @@ class NetworkStage:
 
 def _onnx(settings: StageSettings[NetworkParameters]) -> RunningNetwork:
     """The graph `onnx/<model>.onnx` of the checkpoint folder."""
-    from cosmos_triton.runtimes.onnx import OnnxRuntime
+    from cosmos_triton.runtimes import OnnxRuntime
 
     graph: Path = settings.checkpoint_dir / "onnx" / f"{settings.model}.onnx"
     if not graph.is_file():

@@ -7,12 +7,9 @@ from typing import Any
 import torch
 
 from cosmos_triton.architectures import TokenizerArchitecture
-from cosmos_triton.checkpoints import catalog
-from cosmos_triton.checkpoints.folder import CheckpointFolder
+from cosmos_triton.checkpoints import CheckpointFolder, catalog
 from cosmos_triton.pipeline import NETWORKS, Network
-from cosmos_triton.runtimes.examples import DTYPES, example_inputs
-from cosmos_triton.runtimes.pytorch import PyTorchRuntime
-from cosmos_triton.runtimes.stage_modules import blocks_of, load_module
+from cosmos_triton.runtimes import DTYPES, PyTorchRuntime, blocks_of, example_inputs, load_module
 from cosmos_triton.serving.parameters import NetworkParameters
 from cosmos_triton.serving.residency import residency
 from cosmos_triton.serving.settings import StageSettings

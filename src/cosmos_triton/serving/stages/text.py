@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmos_triton.checkpoints.folder import CheckpointFolder
-from cosmos_triton.checkpoints.text_tokenizer import load_text_tokenizer
+from cosmos_triton.checkpoints import CheckpointFolder, load_text_tokenizer
 from cosmos_triton.guardrails import decode_prompt
 from cosmos_triton.serving.parameters import StageParameters
 from cosmos_triton.serving.settings import StageSettings

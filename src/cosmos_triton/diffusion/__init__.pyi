@@ -1,0 +1,13 @@
+from .denoiser import Denoiser as Denoiser
+from .padding import pad_by_reflection as pad_by_reflection
+from .padding import reflected as reflected
+from .sampler import Predict as Predict
+from .sampler import decode_tokens as decode_tokens
+from .sampler import denoise as denoise
+from .sampler import initial_noise as initial_noise
+from .sampler import timesteps as timesteps
+from .settings import DiffusionSettings as DiffusionSettings
+from .transformer import RENAMES as RENAMES
+from .transformer import DiffusionDenoiser as DiffusionDenoiser
+from .transformer import DiffusionTransformer as DiffusionTransformer
+from .transformer import load_diffusion_transformer as load_diffusion_transformer

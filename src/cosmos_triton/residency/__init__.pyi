@@ -1,0 +1,11 @@
+from .address_range import AddressRange as AddressRange
+from .address_range import reserve as reserve
+from .device import empty_cache as empty_cache
+from .pinned import Pack as Pack
+from .policy import Residency as Residency
+from .stream import BlockStream as BlockStream
+from .turn import Turn as Turn
+from .weights import Weights as Weights
+from .weights import point_to as point_to
+from .weights import tensors_of as tensors_of
+from .weights import weights_of as weights_of

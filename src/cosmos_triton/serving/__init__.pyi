@@ -1,0 +1,17 @@
+from .adapter import MeteredStageModel as MeteredStageModel
+from .adapter import StageModel as StageModel
+from .deferred import DeferredModel as DeferredModel
+from .heartbeat import FOLDER_VARIABLE as FOLDER_VARIABLE
+from .parameters import PROFILE_VALUES as PROFILE_VALUES
+from .parameters import ignored_variables as ignored_variables
+from .parameters import read_parameters as read_parameters
+from .residency import RESIDENCY_VARIABLE as RESIDENCY_VARIABLE
+from .settings import CHECKPOINT_VARIABLE as CHECKPOINT_VARIABLE
+from .stages.autoregressive import Sampler as Sampler
+from .stages.diffusion import DiffusionDecoderStage as DiffusionDecoderStage
+from .stages.guardrails import PromptGuardrailStage as PromptGuardrailStage
+from .stages.guardrails import VideoGuardrailStage as VideoGuardrailStage
+from .stages.media import MediaDecoder as MediaDecoder
+from .stages.media import MediaEncoder as MediaEncoder
+from .stages.network import NetworkStage as NetworkStage
+from .stages.text import TextTokenizer as TextTokenizer
