@@ -8,36 +8,10 @@
 A posture whose models are missing or damaged does not load (`CheckpointError` names what to
 download), and a check that fails at run time refuses its request: there is no state in which
 nothing is loaded and everything passes.
+
+The room's face is `__init__.pyi`; what it names is loaded when it is first used.
 """
 
-from cosmos_triton.guardrails.interface import (
-    MAX_PROMPT_BYTES,
-    Finding,
-    GuardrailSettings,
-    Observer,
-    Posture,
-    PromptGuardrail,
-    Verdict,
-    VideoGuardrail,
-    decode_prompt,
-)
-from cosmos_triton.guardrails.postures import load_prompt_guardrail, load_video_guardrail
-from cosmos_triton.guardrails.published import GUARDRAIL, SIGLIP, TEXT_GUARD, Published
+import lazy_loader
 
-__all__ = [
-    "GUARDRAIL",
-    "MAX_PROMPT_BYTES",
-    "SIGLIP",
-    "TEXT_GUARD",
-    "Finding",
-    "GuardrailSettings",
-    "Observer",
-    "Posture",
-    "PromptGuardrail",
-    "Published",
-    "Verdict",
-    "VideoGuardrail",
-    "decode_prompt",
-    "load_prompt_guardrail",
-    "load_video_guardrail",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

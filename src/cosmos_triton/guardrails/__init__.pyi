@@ -1,0 +1,15 @@
+from .interface import MAX_PROMPT_BYTES as MAX_PROMPT_BYTES
+from .interface import Finding as Finding
+from .interface import GuardrailSettings as GuardrailSettings
+from .interface import Observer as Observer
+from .interface import Posture as Posture
+from .interface import PromptGuardrail as PromptGuardrail
+from .interface import Verdict as Verdict
+from .interface import VideoGuardrail as VideoGuardrail
+from .interface import decode_prompt as decode_prompt
+from .postures import load_prompt_guardrail as load_prompt_guardrail
+from .postures import load_video_guardrail as load_video_guardrail
+from .published import GUARDRAIL as GUARDRAIL
+from .published import SIGLIP as SIGLIP
+from .published import TEXT_GUARD as TEXT_GUARD
+from .published import Published as Published
