@@ -114,7 +114,7 @@ def level(answer: perf_analyzer.Answer, reported: Mapping[str, float]) -> dict[s
     return {
         **{key: value for key, value in asdict(answer).items() if key != "composing"},
         "stage_s": busy,
-        "outside_stages_s": round(answer.latency_s["mean_s"] - stages.path_seconds(busy), 4),
+        "outside_stages_s": round(answer.latency_s["mean_s"] - sum(busy.values()), 4),
         "queue_s": {stage: count.queue_s for stage, count in answer.composing.items()},
         "reported_s": dict(reported),
     }

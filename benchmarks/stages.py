@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.perf_analyzer import Composing
-from cosmos_triton.pipeline import BRANCHES
 from cosmos_triton.server import loopback
 
 _LINE = re.compile(r"cosmos_stage_seconds_(sum|count)\{([^}]*)\} (\S+)")
@@ -58,9 +57,3 @@ def busy_seconds(composing: Mapping[str, Composing], reported: Mapping[str, floa
         stage: max(count.compute_s, reported.get(stage, 0.0)) if stage == "ar_sampler" else count.compute_s
         for stage, count in composing.items()
     }
-
-
-def path_seconds(busy: Mapping[str, float]) -> float:
-    """Seconds of the longest way through the stages: the prompt's branch runs beside the video encoder."""
-    branches = [sum(busy.get(stage, 0.0) for stage in branch) for branch in BRANCHES]
-    return sum(busy.values()) - sum(branches) + max(branches)

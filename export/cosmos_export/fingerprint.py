@@ -93,18 +93,31 @@ def network_files(module: str) -> set[Path]:
 
 
 def _file_of(module: str) -> Path | None:
-    """The file of a module that is in one of the rooms; None for any other."""
+    """The file of a module that is in one of the rooms; None for any other, and for a room itself."""
     package, _, inner = module.partition(".")
-    path = Path(cosmos_triton.__file__).parent.joinpath(*inner.split("."))
+    file = Path(cosmos_triton.__file__).parent.joinpath(*inner.split(".")).with_suffix(".py")
     if package != cosmos_triton.__name__ or inner.partition(".")[0] not in _ROOMS:
         return None
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    return file if file.is_file() else None
 
 
 def _imported(path: Path) -> Iterator[str]:
+    """Names of the modules that a file imports, also of those behind a room's face."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            behind = _face(node.module)
+            yield from (f"{node.module}.{behind.get(alias.name, alias.name)}" for alias in node.names)
+
+
+@cache
+def _face(room: str) -> dict[str, str]:
+    """The names that a room hands out, and the module of each; empty for what is no room."""
+    package, _, inner = room.partition(".")
+    stub = Path(cosmos_triton.__file__).parent / inner / "__init__.pyi"
+    if package != cosmos_triton.__name__ or inner not in _ROOMS:
+        return {}
+    imports = (node for node in ast.parse(stub.read_text()).body if isinstance(node, ast.ImportFrom))
+    return {name.asname or name.name: node.module for node in imports if node.module for name in node.names}

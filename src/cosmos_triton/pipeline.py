@@ -233,8 +233,8 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("media_decoder"),
-        Stage("prompt_guardrail"),
         _network("video_encoder"),
+        Stage("prompt_guardrail"),
         Stage("text_tokenizer", reports=False),
         _network("text_encoder"),
         Stage("ar_sampler"),
@@ -246,10 +246,7 @@ STAGES: dict[str, Stage] = {
         Stage("media_encoder"),
     )
 }
-"""By name, in the order in which a request comes to them."""
-
-BRANCHES = (("video_encoder",), ("prompt_guardrail", "text_tokenizer", "text_encoder"))
-"""Stages that run at the same time: before the sampler, the media's and the prompt's."""
+"""By name, in the order in which a request comes to them: one after the other, never two at a time."""
 
 
 @dataclass(frozen=True)
@@ -321,8 +318,8 @@ ENSEMBLES: dict[str, Ensemble] = {
             Kind.VIDEO2WORLD,
             (
                 "media_decoder",
-                "prompt_guardrail",
                 "video_encoder",
+                "prompt_guardrail",
                 "text_tokenizer",
                 "text_encoder",
                 "ar_sampler",
@@ -338,8 +335,8 @@ ENSEMBLES: dict[str, Ensemble] = {
             Kind.VIDEO2WORLD,
             (
                 "media_decoder",
-                "prompt_guardrail",
                 "video_encoder",
+                "prompt_guardrail",
                 "text_tokenizer",
                 "text_encoder",
                 "ar_sampler",

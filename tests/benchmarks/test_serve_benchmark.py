@@ -60,12 +60,6 @@ def test_the_stage_that_answers_late_is_measured_by_its_own_report(answer: perf_
     assert level["queue_s"]["diffusion_decoder"] == 5
 
 
-def test_the_prompts_branch_runs_beside_the_video_encoder() -> None:
-    busy = {"media_decoder": 1.0, "video_encoder": 2.0, "text_tokenizer": 0.5, "text_encoder": 3.0}
-    assert stages.path_seconds(busy) == 4.5
-    assert stages.path_seconds({"media_decoder": 1.0, "video_encoder": 2.0}) == 3
-
-
 def test_a_load_needs_a_request_for_every_place(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 requests cannot keep 4 in flight"):
         perf_analyzer.Load("cosmos_base", "localhost:1", tmp_path, 4, 3)

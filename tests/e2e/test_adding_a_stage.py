@@ -53,13 +53,14 @@ instance_group [ { kind: KIND_CPU count: 1 } ]
 """
 
 MODEL = """
-from cosmos_triton.serving.adapter import StageModel
-from cosmos_triton.serving.stages.flip import VideoFlip
+from cosmos_triton.serving import StageModel, VideoFlip
 
 
 class TritonPythonModel(StageModel):
     stage = VideoFlip
 """
+
+FACE = "from .stages.flip import VideoFlip as VideoFlip\n"
 
 ROW = "| `video_flip` | `frames` UINT8; `report` BYTES [1] | `flipped` UINT8; `report` BYTES [1] | Python |\n"
 
@@ -73,6 +74,7 @@ def copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, root / name) if source.is_dir() else shutil.copy(source, root / name)
     write(root / "src/cosmos_triton/serving/stages/flip.py", CALLABLE)
+    insert_before(root / "src/cosmos_triton/serving/__init__.pyi", "from .stages.guardrails", FACE)
     model = root / "model_repository" / "video_flip"
     write(model / "config.pbtxt", CONFIG)
     write(model / "configs" / "cpu.pbtxt", CONFIG)
