@@ -66,8 +66,9 @@ def test_the_report_says_what_was_done(client: CosmosClient, clip: bytes) -> Non
     stages = report["seconds"]
     assert list(stages) == [
         "media_decoder",
+        "video_encoder",
         "prompt_guardrail",
-        "video_encoder and text_encoder",
+        "text_encoder",
         "ar_sampler",
         "diffusion_decoder",
         "latent_decoder",
