@@ -211,8 +211,8 @@ def test_the_report_passes_through_the_stages_that_report_in_order(ensemble) -> 
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
-def test_no_two_steps_run_at_a_time(name: str) -> None:
-    """A step that fails while another runs makes Triton before 26.03 answer twice, and die of it."""
+def test_no_two_stages_run_at_a_time(name: str) -> None:
+    """Triton 2.51 can die of a stage that fails while another runs."""
     steps = config(name).ensemble_scheduling.step
     for before, after in pairwise(steps):
         awaited = set(before.output_map.values()) & set(after.input_map.values())

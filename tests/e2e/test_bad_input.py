@@ -75,7 +75,7 @@ def test_prompts(client: CosmosClient, clip: bytes, prompt: str, message: str) -
 
 
 def test_many_refused_prompts_do_not_end_the_server(client: CosmosClient, clip: bytes) -> None:
-    """A step that failed while another ran ended Triton 2.51 after half a dozen of these (signal 11)."""
+    """A stage that failed while another ran ended Triton 2.51 after half a dozen of these (signal 11)."""
     for _ in range(20):
         with pytest.raises(RequestRefused, match="a prompt is needed"):
             client.generate(clip, model="cosmos_video2world_fast", prompt=" ")
